@@ -1,0 +1,26 @@
+import Type, { type TSchema } from 'typebox'
+
+const uuidPattern = '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+
+/** Lower-case UUID of any version. */
+export const Uuid = Type.String({ pattern: uuidPattern })
+/** UUIDv7: its time is the operation's. */
+export const OpId = Type.String({
+  pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$',
+})
+/** 32 raw bytes (a public key or a SHA-256) as base64url without padding. */
+export const Bytes32 = Type.String({ pattern: '^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$' })
+/** 16 raw bytes as base64url without padding. */
+export const Bytes16 = Type.String({ pattern: '^[A-Za-z0-9_-]{21}[AQgw]$' })
+export const UnixSeconds = Type.Integer({ minimum: 0, maximum: 253402300799 })
+export const UnixMilliseconds = Type.Integer({ minimum: 0, maximum: 253402300799999 })
+export const ShortText = (max: number) => Type.String({ minLength: 1, maxLength: max })
+export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+
+/** A body: its kind, the gateway that it is for, and its own members; nothing else is allowed. */
+export const body = <K extends string, P extends Record<string, TSchema>>(kind: K, properties: P) =>
+  Type.Object({ kind: Type.Literal(kind), aud: Uuid, ...properties }, { additionalProperties: false })
+
+/** A body that asks for a change: it carries the operation's id. */
+export const operation = <K extends string, P extends Record<string, TSchema>>(kind: K, properties: P) =>
+  body(kind, { op_id: OpId, ...properties })

@@ -1,0 +1,67 @@
+import Type, { type Static } from 'typebox'
+import { limits } from '../limits.ts'
+import { Bytes16, Bytes32, body, Nullable, operation, ShortText, UnixMilliseconds, Uuid } from './common.ts'
+
+/** The `auth_token` of every connection; `public_key` only on a session's first connect. */
+export const ConnectBody = body('connect', {
+  server_nonce: Type.String({ minLength: 11, maxLength: 64, pattern: '^[A-Za-z0-9_-]+$' }),
+  public_key: Type.Optional(Bytes32),
+})
+
+/** Answer to the challenge that registration gave (DA-1, DA-2). */
+export const ChallengeBody = operation('challenge', { device_id: Uuid, challenge: Bytes16 })
+
+/** DH-1, DH-2. `gateway_status` is informational and never used for authorization. */
+export const HeartbeatBody = body('heartbeat', {
+  daemon_version: ShortText(32),
+  gateway_status: ShortText(64),
+})
+
+/** A file that went in or came out, by its name and SHA-256; never its content. */
+export const RunFile = Type.Object(
+  { name: ShortText(256), sha256: Bytes32, bytes: Type.Integer({ minimum: 0 }) },
+  { additionalProperties: false },
+)
+const RunFiles = Type.Array(RunFile, { maxItems: limits.runFiles })
+
+/** Asks for a run; the result is its id, the policy's verdict and the pinned hashes. */
+export const RunStartBody = operation('run_start', {
+  /** SHA-256 over the canonical JSON array of the command's words. */
+  command_hash: Bytes32,
+  inputs: RunFiles,
+  runner_id: Type.Optional(Uuid),
+  contender_id: Type.Optional(Uuid),
+  submission_id: Type.Optional(Uuid),
+  /** A `lenses.versions.id` that the run is pinned to (WT-2). */
+  version_id: Type.Optional(Uuid),
+})
+
+/**
+ * What ran and what came of it. The four trust flags may be sent, for older clients, and are never read
+ * (EA-3, AC-1, AC-2): the server derives them.
+ */
+export const AttestationBody = operation('attestation', {
+  run_id: Uuid,
+  command_hash: Bytes32,
+  stdin_hash: Nullable(Bytes32),
+  stdout_hash: Nullable(Bytes32),
+  inputs: RunFiles,
+  outputs: RunFiles,
+  lens_hash: Nullable(Bytes32),
+  workflow_hash: Nullable(Bytes32),
+  started_at: UnixMilliseconds,
+  ended_at: UnixMilliseconds,
+  exit_code: Nullable(Type.Integer({ minimum: 0, maximum: 255 })),
+  signal: Nullable(Type.String({ pattern: '^SIG[A-Z0-9]{1,12}$' })),
+  signed: Type.Optional(Type.Boolean()),
+  gateway_verified: Type.Optional(Type.Boolean()),
+  device_trusted: Type.Optional(Type.Boolean()),
+  policy_passed: Type.Optional(Type.Boolean()),
+})
+
+export type ConnectBody = Static<typeof ConnectBody>
+export type ChallengeBody = Static<typeof ChallengeBody>
+export type HeartbeatBody = Static<typeof HeartbeatBody>
+export type RunFile = Static<typeof RunFile>
+export type RunStartBody = Static<typeof RunStartBody>
+export type AttestationBody = Static<typeof AttestationBody>

@@ -1,0 +1,232 @@
+/** What an edge does after a refusal (protocol.md, Receipts and operations). */
+export const nextSteps = ['stop', 'resign', 'wait'] as const
+export type NextStep = (typeof nextSteps)[number]
+
+/** Exit codes of `lf` (spec: CLI). */
+export const exitCodes = { done: 0, failure: 1, signIn: 2, doctor: 3, daemon: 4, trust: 5 } as const
+
+interface Reason {
+  /** `stop` ends an operation, `resign` signs and sends it again, `wait` does so when the state may have changed. */
+  readonly next: NextStep
+  /** A sentence for people, ending with what to do. */
+  readonly message: string
+  /** The exit code of `lf`; 1 where absent. */
+  readonly exit?: 1 | 2 | 3 | 4 | 5
+}
+
+/**
+ * Every reason that anything here gives for a refusal. Codes are API: they are never renamed.
+ * `stop` only where the code follows from the bytes alone, or where the envelope was claimed.
+ */
+export const reasons = {
+  malformed_envelope: {
+    next: 'stop',
+    message: 'The message is not a signed envelope. Update the program that sent it.',
+  },
+  not_canonical: {
+    next: 'stop',
+    message: 'The envelope is not in canonical form (RFC 8785). Update the program that sent it.',
+  },
+  unsupported_version: {
+    next: 'stop',
+    message: 'The envelope has a version that this gateway does not know. Update this machine’s gateway programs.',
+  },
+  unsupported_algorithm: { next: 'stop', message: 'The envelope names a signature algorithm other than ed25519.' },
+  kid_mismatch: {
+    next: 'resign',
+    message:
+      'The envelope’s key id is not the one this connection was admitted for. Restart the daemon so that it connects anew.',
+  },
+  kind_mismatch: { next: 'resign', message: 'The envelope’s kind is not the subject’s kind.' },
+  audience_mismatch: {
+    next: 'stop',
+    message: 'The envelope was signed for another gateway. Check which gateway this machine is enrolled with.',
+  },
+  unsupported_kind: { next: 'stop', message: 'This gateway has no use for that kind of message.' },
+  malformed_body: { next: 'stop', message: 'The envelope’s body does not have the form that its kind requires.' },
+  unknown_device: {
+    next: 'wait',
+    message: 'The gateway does not know this key id. Enrol the machine with `lf gateway identity init`.',
+    exit: 5,
+  },
+  signature_mismatch: {
+    next: 'resign',
+    message: 'The signature does not verify against the registered key. If this persists, enrol the machine anew.',
+    exit: 5,
+  },
+  iat_window: {
+    next: 'resign',
+    message: 'The envelope’s time is over 300 s from the gateway’s. Set this machine’s clock.',
+  },
+  nonce_replay: {
+    next: 'resign',
+    message: 'An envelope with this nonce was accepted before. It is signed anew with a fresh nonce.',
+  },
+  device_pending: {
+    next: 'wait',
+    message: 'The device awaits its owner’s approval: `lf gateway approve-device ID`.',
+    exit: 5,
+  },
+  device_unhealthy: {
+    next: 'wait',
+    message: 'The device is marked unhealthy and may not do this until it is cleared.',
+    exit: 5,
+  },
+  device_revoked: {
+    next: 'stop',
+    message: 'The device was revoked by its owner, for ever. Enrol this machine anew under a new identity.',
+    exit: 5,
+  },
+  device_blocked: { next: 'wait', message: 'The device was blocked by the platform. Contact its operators.', exit: 5 },
+  claim_expired: {
+    next: 'resign',
+    message: 'The verification of this envelope is no longer on record. It is signed anew.',
+  },
+  op_id_conflict: { next: 'stop', message: 'Another operation with this id and other content was committed before.' },
+  op_expired: { next: 'stop', message: 'The operation is older than 89 days and cannot be told from a repeated one.' },
+  rate_limited: { next: 'wait', message: 'Too many requests. Wait a moment and try again.' },
+  internal_error: {
+    next: 'wait',
+    message: 'The gateway failed on this message and put it aside. Give the incident id to its operators.',
+  },
+  unavailable: {
+    next: 'wait',
+    message: 'The gateway cannot reach its database just now. Nothing is lost; it is tried again.',
+  },
+
+  unknown_run: { next: 'stop', message: 'There is no such run.' },
+  run_not_owned: { next: 'stop', message: 'The run belongs to another account or another device.' },
+  already_attested: { next: 'stop', message: 'The run has an attestation with other content already.' },
+  policy_denied: { next: 'stop', message: 'The account’s policy does not allow this run.', exit: 5 },
+  unknown_runner: { next: 'stop', message: 'This account has no such runner.' },
+  unknown_contender: { next: 'stop', message: 'This account has no such contender.' },
+  unknown_submission: { next: 'stop', message: 'This account has no such submission.' },
+  unknown_version: { next: 'stop', message: 'This account has no such lens version.' },
+  submission_taken: { next: 'stop', message: 'The submission is linked to another run already.' },
+
+  device_name_taken: {
+    next: 'stop',
+    message: 'Another device of this account has that name. Choose another with --name.',
+  },
+  device_limit: { next: 'stop', message: 'This account has as many devices as it may. Revoke one first.' },
+  device_not_found: { next: 'stop', message: 'There is no such device. `lf gateway devices` lists yours.' },
+  awaiting_device_challenge: {
+    next: 'wait',
+    message: 'The device has not answered its challenge yet. Start lf-gatewayd there, then approve again.',
+    exit: 5,
+  },
+  challenge_mismatch: { next: 'stop', message: 'The challenge answered is not the one that this device was given.' },
+  challenge_expired: {
+    next: 'stop',
+    message: 'The challenge expired. Register the device again: `lf gateway identity init`.',
+  },
+  not_owner: { next: 'stop', message: 'That belongs to another account.', exit: 5 },
+  invalid_transition: {
+    next: 'stop',
+    message: 'A device in that state cannot be brought into the one asked for.',
+    exit: 5,
+  },
+  unknown_session: {
+    next: 'stop',
+    message: 'The gateway does not know this session. Sign in with `lf login`.',
+    exit: 2,
+  },
+  session_expired: { next: 'stop', message: 'The session has ended. Sign in again with `lf login`.', exit: 2 },
+  token_invalid: {
+    next: 'stop',
+    message: 'The sign-in token was not accepted. Sign in again with `lf login`.',
+    exit: 2,
+  },
+  token_not_bound: {
+    next: 'stop',
+    message: 'The sign-in token was issued for another session key. Sign in again with `lf login`.',
+    exit: 2,
+  },
+
+  not_signed_in: { next: 'stop', message: 'Nobody is signed in on this machine. Run `lf login`.', exit: 2 },
+  not_enrolled: { next: 'stop', message: 'This machine is not enrolled. Run `lf gateway identity init`.', exit: 5 },
+  already_enrolled: { next: 'stop', message: 'This machine is enrolled already. `lf gateway status` shows it.' },
+  daemon_unreachable: {
+    next: 'wait',
+    message: 'The gateway daemon does not answer. Start it with `lf gateway serve`.',
+    exit: 4,
+  },
+  daemon_running: { next: 'stop', message: 'Another gateway daemon uses this state folder. Stop it first.' },
+  gateway_unreachable: {
+    next: 'wait',
+    message: 'The gateway does not answer. Check the network and the address in its descriptor.',
+  },
+  connection_refused: {
+    next: 'wait',
+    message: 'The broker did not admit this key. Enrol this machine or sign in again.',
+    exit: 5,
+  },
+  descriptor_missing: { next: 'stop', message: 'No gateway is configured. Give its descriptor with --gateway FILE.' },
+  descriptor_invalid: {
+    next: 'stop',
+    message: 'The gateway’s descriptor is not one: it needs url, gateway_id and root_key.',
+  },
+  descriptor_changed: {
+    next: 'stop',
+    message: 'The descriptor names another gateway or root key than the one this machine pinned.',
+  },
+  signer_untrusted: {
+    next: 'wait',
+    message: 'A message in the gateway’s name was not signed by a key of the gateway for that use. It was ignored.',
+  },
+  answer_timeout: {
+    next: 'wait',
+    message: 'The gateway did not answer in time. The request may be sent again; it takes effect once.',
+  },
+  keychain_unavailable: {
+    next: 'stop',
+    message: 'No OS keychain is usable here. For CI alone, LF_GATEWAY_KEY_FILE_FALLBACK=1 keeps keys in a file.',
+  },
+  key_missing: {
+    next: 'stop',
+    message: 'The private key of this identity is not in the keychain. Enrol this machine anew.',
+  },
+  insecure_permissions: {
+    next: 'stop',
+    message: 'A state file or folder is readable by others. Set folders to 0700 and files to 0600.',
+  },
+  service_role_in_daemon: {
+    next: 'stop',
+    message:
+      'A service_role credential was found in the environment or configuration. Remove it: it must never be on this machine.',
+  },
+  outbox_full: {
+    next: 'wait',
+    message: 'The outbox holds as many operations as it may. Wait until the gateway can be reached again.',
+  },
+  state_unwritable: {
+    next: 'stop',
+    message: 'The state folder cannot be written. Check the disk’s space and permissions.',
+  },
+  input_unreadable: { next: 'stop', message: 'A named input file cannot be read.' },
+  config_invalid: { next: 'stop', message: 'The configuration is not valid.' },
+  usage: { next: 'stop', message: 'The command was not understood. See --help.' },
+} as const satisfies Record<string, Reason>
+
+export type ReasonCode = keyof typeof reasons
+export const reasonCodes = Object.keys(reasons) as readonly ReasonCode[]
+
+/** Whether a value is a registered reason code. */
+export const isReasonCode = (value: unknown): value is ReasonCode =>
+  typeof value === 'string' && Object.hasOwn(reasons, value)
+
+/** What is known of a code: what the edge does next, the sentence for people, the exit code. */
+export const reasonOf = (code: ReasonCode): Reason => reasons[code]
+
+/** An error that carries a registered reason code. Everything thrown on purpose here is one. */
+export class CodedError extends Error {
+  override readonly name: string = 'CodedError'
+  readonly code: ReasonCode
+  /** What was wrong in this case, without secrets and without bodies. */
+  readonly detail: string | undefined
+  constructor(code: ReasonCode, detail?: string, options?: ErrorOptions) {
+    super(detail === undefined ? reasons[code].message : `${reasons[code].message} (${detail})`, options)
+    this.code = code
+    this.detail = detail
+  }
+}

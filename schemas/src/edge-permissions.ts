@@ -1,0 +1,42 @@
+import { kindsInState, kindsOf } from './kinds.ts'
+import type { DeviceLevel } from './ladders.ts'
+import { askSubject, ctlSubjects, inSubject, nilUuid } from './subjects.ts'
+import type { Permissions } from './topology.ts'
+
+const own = (lenser: string, kid: string): string => `ltg.v1.out.${lenser}.${kid}.*`
+
+/**
+ * What a device may publish and hear: its doors kind by kind as its state allows, never a wildcard;
+ * its own answers and orders. No inbox, no broker API (protocol.md, Accounts).
+ * `clockOff`: a connect whose time was refused is admitted to ask for its status alone, and learns why.
+ */
+export const devicePermissions = (device: {
+  lenser: string
+  kid: string
+  state: DeviceLevel
+  clockOff?: boolean
+}): Permissions => {
+  const { lenser, kid, state } = device
+  const ingress = device.clockOff ? [] : kindsInState('in', state)
+  return {
+    publish: [
+      ...ingress.map((kind) => inSubject({ lenser, kid, kind })),
+      ...kindsInState('ask', state).map((kind) => askSubject({ lenser, kid, kind })),
+    ],
+    subscribe: [own(lenser, kid), ...ctlSubjects(lenser, kid)],
+  }
+}
+
+/** A session that has logged in: every owner's request but another login. */
+export const sessionPermissions = (lenser: string, kid: string): Permissions => ({
+  publish: kindsOf('ask')
+    .filter((kind) => kind !== 'login')
+    .map((kind) => askSubject({ lenser, kid, kind })),
+  subscribe: [own(lenser, kid)],
+})
+
+/** A session key that nobody vouched for yet: its login, and the answer to it. */
+export const loginPermissions = (kid: string): Permissions => ({
+  publish: [askSubject({ lenser: nilUuid, kid, kind: 'login' })],
+  subscribe: [own(nilUuid, kid)],
+})

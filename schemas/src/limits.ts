@@ -1,0 +1,62 @@
+/**
+ * Every size, depth, window and count that processes agree on (protocol.md, Limits).
+ * Bytes are UTF-8 bytes, times are named by their unit. SQL's copies are held to these by a test.
+ */
+export const limits = {
+  /** Largest envelope on the wire. */
+  envelopeBytes: 256 * 1024,
+  /** Deepest nesting of an envelope; the envelope itself is depth 1. */
+  envelopeDepth: 32,
+  /** Largest `connect` envelope: the broker's CONNECT line ends at 4,096 bytes. */
+  connectBytes: 2 * 1024,
+  /** Largest message a device may send: the envelope and some room for the broker's own framing. */
+  userPayloadBytes: 264 * 1024,
+  /** RP-1: |iat − store time| at most, in seconds. */
+  iatWindowSeconds: 300,
+  /** A message stored longer ago than this is refused: its claim may be gone. */
+  storeLagSeconds: 15 * 60,
+  /** A store time further ahead of the database than this is a broken clock: hold, not ready. */
+  storeLeadSeconds: 5,
+  /** A claim is kept until iat + window + lag + this margin, which is past RP-2's 600 s. */
+  claimMarginSeconds: 60,
+  /** Messages of one subject that the ingress stream holds before the broker refuses more. */
+  ingressPerSubject: 256,
+  ingressBytes: 1024 * 1024 * 1024,
+  verifiedBytes: 1024 * 1024 * 1024,
+  deadletterBytes: 256 * 1024 * 1024,
+  streamAgeSeconds: 15 * 60,
+  deadletterAgeSeconds: 90 * 24 * 3600,
+  /** One verified batch, framing included; an envelope larger than this travels alone. */
+  verifiedBatchBytes: 512 * 1024,
+  /** The broker's own message limit: a verified batch of one largest envelope fits. */
+  brokerPayloadBytes: 1024 * 1024,
+  /** Envelopes that an edge has sent and has no receipt for; halves on back-pressure. */
+  inFlight: 256,
+  ackWaitSeconds: 5,
+  heartbeatSeconds: 30,
+  /** RH-4: a heartbeat stored within this long before an attestation counts as fresh. */
+  heartbeatFreshSeconds: 300,
+  /** A failure on the heartbeat alone is judged once more after this long. */
+  reevaluateSeconds: 60,
+  /** An outbox holds at most this many operations that have no result yet. */
+  outboxEntries: 10_000,
+  resendFloorSeconds: 10,
+  resendCeilingSeconds: 300,
+  /** Operation results are kept this long; an op_id older than one day less is `op_expired`. */
+  operationKeepDays: 90,
+  operationMaxAgeDays: 89,
+  /** An op_id dated further than this after its envelope's iat is `malformed_body`. */
+  operationLeadSeconds: 300,
+  /** A user JWT from the auth callout lives between these, with jitter. */
+  userJwtMinSeconds: 30 * 60,
+  userJwtMaxSeconds: 60 * 60,
+  sessionSeconds: 30 * 24 * 3600,
+  challengeSeconds: 24 * 3600,
+  devicesPerLenser: 100,
+  /** Named input and output files that one run may carry. */
+  runFiles: 100,
+  tokenBytes: 8 * 1024,
+  deviceNameChars: 64,
+  /** First connects by unproven keys and receipts before a signature is proven: a second, each process. */
+  unprovenPerSecond: 50,
+} as const
