@@ -2,7 +2,7 @@ import Type, { type Static } from 'typebox'
 import { reasonCodes } from '../codes.ts'
 import { Bytes32, body, OpId, ShortText, UnixSeconds, Uuid } from './common.ts'
 
-const Code = Type.Union(reasonCodes.map((code) => Type.Literal(code)))
+const Code = Type.Enum([...reasonCodes])
 const Result = Type.Record(Type.String(), Type.Unknown())
 const outcome = {
   /** SHA-256 of the bytes received: what this is the answer to. */
@@ -33,7 +33,7 @@ export const GatewayKey = Type.Object(
     kid: Uuid,
     public_key: Bytes32,
     service: ShortText(32),
-    uses: Type.Array(Type.Union(keyUses.map((use) => Type.Literal(use))), { minItems: 1, maxItems: keyUses.length }),
+    uses: Type.Array(Type.Enum([...keyUses]), { minItems: 1, maxItems: keyUses.length }),
     not_before: UnixSeconds,
     not_after: UnixSeconds,
   },

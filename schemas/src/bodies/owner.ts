@@ -29,7 +29,7 @@ export const RegisterBody = operation('register', {
 export const ApproveBody = operation('approve', { device_id: Uuid })
 export const RevokeBody = operation('revoke', { device_id: Uuid, reason: Type.Optional(ShortText(200)) })
 export const ListBody = body('list', {
-  trust: Type.Optional(Type.Union(deviceLevels.map((level) => Type.Literal(level)))),
+  trust: Type.Optional(Type.Enum([...deviceLevels])),
 })
 /** Binds a runner of the account to one of its devices; made by `name` where it does not exist (RH-1). */
 export const RunnerBindBody = operation('runner_bind', { name: ShortText(64), device_id: Uuid })
