@@ -18,6 +18,8 @@ export interface LocalEnvironment {
   tmp: string
   /** What every child gets: enough to find programs and a home, nothing of the operator's secrets. */
   childEnv: Record<string, string>
+  /** Everything, for programs that the operator could have started by hand (test runner, linter). */
+  inherited: NodeJS.ProcessEnv
 }
 
 /** Reads the surroundings once; hand the result on. */
@@ -38,6 +40,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv = process.env): LocalEnvi
     ],
     tmp,
     childEnv: pick(env, ['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR']),
+    inherited: env,
   }
 }
 
