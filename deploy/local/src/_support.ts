@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -33,9 +33,9 @@ export interface StartedStack {
 }
 
 /** Starts `_stack-program.ts` and waits for its line. */
-export async function startStackProgram(dir: string, as: { uid?: number; gid?: number } = {}): Promise<StartedStack> {
+export async function startStackProgram(dir: string, as: SpawnOptions = {}): Promise<StartedStack> {
   const script = fileURLToPath(new URL('_stack-program.ts', import.meta.url))
-  const child = spawn(process.execPath, [script, dir], { stdio: ['ignore', 'pipe', 'pipe'], ...as })
+  const child = spawn(process.execPath, [script, dir], { ...as, stdio: ['ignore', 'pipe', 'pipe'] })
   let [out, err] = ['', '']
   child.stderr.setEncoding('utf8').on('data', (text) => {
     err += text

@@ -1,12 +1,23 @@
 import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { allGone, eventually, exitOf, ownRun, ownTemporary, startStackProgram } from './_support.ts'
 import type { RunRecord } from './cleanup.mjs'
 import { readRecord, recordPath } from './cleanup.mjs'
+import { readEnvironment } from './env.ts'
 import { LocalError } from './errors.ts'
 import { writePrivateJson } from './folders.ts'
+import { ensureNatsServer } from './nats-server.ts'
 import { identify, isRunning, startOf } from './process-identity.mjs'
 import { cleanDeadRun, cleanDeadRuns, openRun } from './run.ts'
 
@@ -133,7 +144,11 @@ if (isRoot) {
   test('an ordinary user runs the same, and leaves nothing when killed', async (t) => {
     const dir = ownTemporary(t)
     chownSync(dir, 65534, 65534)
-    const stack = await startStackProgram(dir, { uid: 65534, gid: 65534 })
+    // Root's cache is closed to others.
+    const { path } = await ensureNatsServer({ env: readEnvironment() })
+    copyFileSync(path, join(dir, 'nats-server'))
+    const env = { PATH: '/usr/bin:/bin', HOME: dir, NATS_SERVER: join(dir, 'nats-server') }
+    const stack = await startStackProgram(dir, { uid: 65534, gid: 65534, env })
     const owners = stack.pids.map((pid) => statSync(`/proc/${pid}`).uid)
     t.deepEqual(owners, [65534, 65534])
     stack.child.kill('SIGKILL')
