@@ -127,7 +127,7 @@ export function doorVectors(): EnvelopeVector[] {
     at('kind-missing', 'The body names no kind.', 'kind_mismatch', {}, wire({ aud: GATEWAY })),
     at('kind-number', 'The kind is a number.', 'kind_mismatch', {}, wire({ aud: GATEWAY, kind: 1 })),
     at('audience-of-another', 'It was signed for another gateway.', 'audience_mismatch', {
-      gatewayId: 'another-gateway',
+      gatewayId: OTHER_KID,
     }),
     at('audience-missing', 'The body names no gateway.', 'audience_mismatch', {}, wire({ kind: 'heartbeat' })),
     at('kind-unsupported', 'Nobody applies that kind.', 'unsupported_kind', { supportedKinds: [] }),

@@ -37,7 +37,7 @@ export const KID = '019e2f6a-5c00-7b1d-9a3e-0c7d51f0a001'
 export const OTHER_KID = '019e2f6a-5c00-7b1d-9a3e-0c7d51f0a002'
 export const LENSER = '019e2f6a-5c00-7b1d-9a3e-0c7d51f0b001'
 export const OTHER_LENSER = '019e2f6a-5c00-7b1d-9a3e-0c7d51f0b002'
-export const GATEWAY = 'gateway-vectors'
+export const GATEWAY = '019e2f6a-5c00-7b1d-9a3e-0c7d51f0c001'
 export const IAT = 1_780_000_000
 export const NONCE = Buffer.from(hash('sha256', 'lenserfight vectors: nonce', 'buffer').subarray(0, 16)).toString(
   'base64url',
