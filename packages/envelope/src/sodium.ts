@@ -1,5 +1,3 @@
-import wasm from 'libsodium-wrappers'
-
 /** Ed25519 as libsodium does it. Both builds give the same answer to everything; they differ in speed alone. */
 export type Sodium = {
   readonly build: SodiumBuild
@@ -44,6 +42,8 @@ async function loadNative(): Promise<Sodium> {
 }
 
 async function loadWasm(): Promise<Sodium> {
+  // Imported here, since compiling it costs time and memory that a process with the native build need not spend.
+  const { default: wasm } = await import('libsodium-wrappers')
   await wasm.ready
   return {
     build: 'wasm',

@@ -20,6 +20,7 @@ import {
   publicKeyOf,
   signatureBytes,
   signingDigest,
+  verifyEnvelope,
   verifySignature,
 } from '../src/index.ts'
 
@@ -101,6 +102,20 @@ test('of several faults, the first in the protocol’s order is the code', (t) =
     }),
     { numRuns: 500 },
   )
+})
+
+test('verifyEnvelope asks its five questions in the same order', (t) => {
+  const asked = [
+    'malformed_envelope',
+    'not_canonical',
+    'unsupported_version',
+    'unsupported_algorithm',
+    'signature_mismatch',
+  ]
+  for (let first = 0; first < asked.length; first++) {
+    const { wire } = build((fault) => asked.indexOf(fault) >= first)
+    t.throws(() => verifyEnvelope(wire, publicKey), { code: asked[first] })
+  }
 })
 
 test('no question after the first failure is asked: the body of a foreign envelope is not looked at', (t) => {

@@ -90,6 +90,17 @@ test('only version 7 UUIDs in lower case have a time', (t) => {
   t.false(isUuid('019e2f6a-5c00-4b1d-9a3e-0c7d51f0a001\n'))
 })
 
+test('a UUID with any one letter in upper case, or any character more or less, is none', (t) => {
+  const id = 'abcdefab-cdef-abcd-efab-cdefabcdefab'
+  t.true(isUuid(id))
+  for (let at = 0; at < id.length; at++) {
+    const [head, tail] = [id.slice(0, at), id.slice(at + 1)]
+    if (id[at] !== '-') t.false(isUuid(`${head}${id[at]?.toUpperCase()}${tail}`))
+    t.false(isUuid(head + tail))
+    t.false(isUuid(`${head}0${id[at]}${tail}`))
+  }
+})
+
 test('a nonce is 22 characters for 16 random bytes', (t) => {
   const nonces = Array.from({ length: 100 }, randomNonce)
   t.is(new Set(nonces).size, 100)

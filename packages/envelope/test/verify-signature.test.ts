@@ -83,6 +83,24 @@ test('a signature verifies for its own key, message and bytes alone', (t) => {
   )
 })
 
+test('a good signature is good as 64 bytes alone: nothing after it, no key but 32 bytes, no other view of the same memory', (t) => {
+  const { publicKey, secretKey } = (builds[0] as Sodium).expand(generateKeyPair().privateKey)
+  const message = new Uint8Array(32).fill(7)
+  const signature = (builds[0] as Sodium).sign(message, secretKey)
+  const longer = (bytes: Uint8Array): Uint8Array => Buffer.concat([bytes, Buffer.of(0)])
+  const asWords = (bytes: Uint8Array): Uint8Array => new Uint16Array(Uint8Array.from(bytes).buffer) as never
+  const asView = (bytes: Uint8Array): Uint8Array => new DataView(Uint8Array.from(bytes).buffer) as never
+  for (const sodium of builds) {
+    t.true(verifySignature(publicKey, message, signature, sodium))
+    for (const other of [longer, asWords, asView]) {
+      t.false(verifySignature(other(publicKey), message, signature, sodium))
+      t.false(verifySignature(publicKey, other(message), signature, sodium))
+      t.false(verifySignature(publicKey, message, other(signature), sodium))
+    }
+    t.false(verifySignature(publicKey, message, signature.subarray(0, 63), sodium))
+  }
+})
+
 function flip(bytes: Uint8Array, bit: number): Uint8Array {
   const flipped = Buffer.from(bytes)
   flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7))
