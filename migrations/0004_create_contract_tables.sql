@@ -1,0 +1,191 @@
+-- The database's copies of the contract (@lenserfight/schemas). A test holds each to its original.
+SET LOCAL ROLE ltg_owner;
+
+-- The figures of the contract that SQL needs, by the contract's names and in its units.
+CREATE FUNCTION devices.fn_limits() RETURNS jsonb
+LANGUAGE plpgsql
+IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN '{
+    "envelopeBytes": 262144,
+    "iatWindowSeconds": 300,
+    "storeLagSeconds": 900,
+    "storeLeadSeconds": 5,
+    "claimMarginSeconds": 60,
+    "heartbeatFreshSeconds": 300,
+    "reevaluateSeconds": 60,
+    "operationKeepDays": 90,
+    "operationMaxAgeDays": 89,
+    "operationLeadSeconds": 300,
+    "sessionSeconds": 2592000,
+    "challengeSeconds": 86400,
+    "devicesPerLenser": 100,
+    "runFiles": 100,
+    "deviceNameChars": 64
+  }'::jsonb;
+END
+$$;
+
+-- One of them. With a literal name the planner folds the call into a constant.
+CREATE FUNCTION devices.fn_limit(p_name text) RETURNS bigint
+LANGUAGE plpgsql
+IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_limit bigint := (devices.fn_limits() ->> p_name)::bigint;
+BEGIN
+  IF v_limit IS NULL THEN
+    RAISE EXCEPTION 'there is no limit %', p_name USING ERRCODE = 'LT004';
+  END IF;
+  RETURN v_limit;
+END
+$$;
+
+-- The reason codes that SQL may give, each with what the edge does next. Only `stop` ends an operation.
+CREATE TABLE devices.reasons (
+  code text PRIMARY KEY CHECK (code ~ '^[a-z_]+$'),
+  next text NOT NULL CHECK (next IN ('stop', 'resign', 'wait'))
+);
+INSERT INTO devices.reasons (code, next) VALUES
+  ('malformed_envelope', 'stop'),
+  ('not_canonical', 'stop'),
+  ('unsupported_version', 'stop'),
+  ('unsupported_algorithm', 'stop'),
+  ('kid_mismatch', 'resign'),
+  ('kind_mismatch', 'resign'),
+  ('audience_mismatch', 'stop'),
+  ('unsupported_kind', 'stop'),
+  ('malformed_body', 'stop'),
+  ('unknown_device', 'wait'),
+  ('signature_mismatch', 'resign'),
+  ('iat_window', 'resign'),
+  ('nonce_replay', 'resign'),
+  ('device_pending', 'wait'),
+  ('device_unhealthy', 'wait'),
+  ('device_revoked', 'stop'),
+  ('device_blocked', 'wait'),
+  ('claim_expired', 'resign'),
+  ('op_id_conflict', 'stop'),
+  ('op_expired', 'stop'),
+  ('unknown_run', 'stop'),
+  ('run_not_owned', 'stop'),
+  ('already_attested', 'stop'),
+  ('policy_denied', 'stop'),
+  ('unknown_runner', 'stop'),
+  ('unknown_contender', 'stop'),
+  ('unknown_submission', 'stop'),
+  ('unknown_version', 'stop'),
+  ('submission_taken', 'stop'),
+  ('device_name_taken', 'stop'),
+  ('device_limit', 'stop'),
+  ('device_not_found', 'stop'),
+  ('awaiting_device_challenge', 'wait'),
+  ('challenge_mismatch', 'stop'),
+  ('challenge_expired', 'stop'),
+  ('not_owner', 'stop'),
+  ('invalid_transition', 'stop'),
+  ('unknown_session', 'stop'),
+  ('session_expired', 'stop'),
+  ('token_invalid', 'stop'),
+  ('token_not_bound', 'stop');
+
+-- Which kinds a device in a state may send.
+CREATE TABLE devices.kind_states (
+  kind text NOT NULL,
+  trust_level text NOT NULL,
+  PRIMARY KEY (kind, trust_level)
+);
+INSERT INTO devices.kind_states (kind, trust_level) VALUES
+  ('challenge', 'pending'),
+  ('challenge', 'approved'),
+  ('challenge', 'trusted'),
+  ('challenge', 'offline'),
+  ('challenge', 'unhealthy'),
+  ('heartbeat', 'approved'),
+  ('heartbeat', 'trusted'),
+  ('heartbeat', 'offline'),
+  ('heartbeat', 'unhealthy'),
+  ('run_start', 'approved'),
+  ('run_start', 'trusted'),
+  ('run_start', 'offline'),
+  ('attestation', 'approved'),
+  ('attestation', 'trusted'),
+  ('attestation', 'offline'),
+  ('status', 'pending'),
+  ('status', 'approved'),
+  ('status', 'trusted'),
+  ('status', 'offline'),
+  ('status', 'unhealthy'),
+  ('status', 'revoked'),
+  ('status', 'blocked');
+
+-- Every change of a device's trust level that there is, and who may cause it.
+CREATE TABLE devices.trust_transitions (
+  from_level text NOT NULL,
+  to_level text NOT NULL,
+  actor text NOT NULL CHECK (actor IN ('owner', 'server', 'platform')),
+  PRIMARY KEY (from_level, to_level)
+);
+INSERT INTO devices.trust_transitions (from_level, to_level, actor) VALUES
+  ('pending', 'approved', 'owner'),
+  ('approved', 'trusted', 'server'),
+  ('approved', 'offline', 'server'),
+  ('trusted', 'offline', 'server'),
+  ('offline', 'approved', 'server'),
+  ('offline', 'trusted', 'server'),
+  ('approved', 'unhealthy', 'server'),
+  ('trusted', 'unhealthy', 'server'),
+  ('offline', 'unhealthy', 'server'),
+  ('unhealthy', 'approved', 'owner'),
+  ('unhealthy', 'trusted', 'owner'),
+  ('unhealthy', 'offline', 'owner'),
+  ('pending', 'revoked', 'owner'),
+  ('approved', 'revoked', 'owner'),
+  ('trusted', 'revoked', 'owner'),
+  ('offline', 'revoked', 'owner'),
+  ('unhealthy', 'revoked', 'owner'),
+  ('pending', 'blocked', 'platform'),
+  ('approved', 'blocked', 'platform'),
+  ('trusted', 'blocked', 'platform'),
+  ('offline', 'blocked', 'platform'),
+  ('unhealthy', 'blocked', 'platform'),
+  ('revoked', 'blocked', 'platform'),
+  ('blocked', 'pending', 'platform'),
+  ('blocked', 'approved', 'platform'),
+  ('blocked', 'trusted', 'platform'),
+  ('blocked', 'offline', 'platform'),
+  ('blocked', 'unhealthy', 'platform'),
+  ('blocked', 'revoked', 'platform');
+
+ALTER TABLE devices.reasons ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE devices.kind_states ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE devices.trust_transitions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+-- The outcome of what succeeded.
+CREATE FUNCTION devices.fn_ok(p_result jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
+LANGUAGE plpgsql
+IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN jsonb_build_object('ok', true, 'result', coalesce(p_result, '{}'::jsonb));
+END
+$$;
+
+-- The outcome of what was refused. The only way for a code to leave SQL: one that the contract does not have raises LT004.
+CREATE FUNCTION devices.fn_refusal(p_code text, p_detail text DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM FROM devices.reasons r WHERE r.code = p_code;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'there is no reason code %', p_code USING ERRCODE = 'LT004';
+  END IF;
+  RETURN jsonb_strip_nulls(jsonb_build_object('ok', false, 'code', p_code, 'detail', p_detail));
+END
+$$;

@@ -1,0 +1,29 @@
+SET LOCAL ROLE ltg_owner;
+
+-- A Lenser: a person's account, known by the issuer of their sign-in and the subject that it names.
+CREATE TABLE lensers.profiles (
+  id uuid PRIMARY KEY DEFAULT uuidv7(),
+  -- auth.uid() of its owner.
+  user_id uuid NOT NULL UNIQUE,
+  issuer text NOT NULL,
+  subject text NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  UNIQUE (issuer, subject)
+);
+ALTER TABLE lensers.profiles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own_profile ON lensers.profiles FOR SELECT TO authenticated
+  USING (user_id = (SELECT auth.uid()));
+GRANT SELECT ON lensers.profiles TO authenticated;
+
+-- A session key that a verified owner token registered. Its kid is derived from the key, so it names one key alone.
+CREATE TABLE lensers.sessions (
+  kid uuid PRIMARY KEY,
+  public_key bytea NOT NULL CHECK (octet_length(public_key) = 32),
+  lenser_id uuid NOT NULL REFERENCES lensers.profiles (id),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  expires_at timestamptz NOT NULL,
+  revoked_at timestamptz,
+  CHECK (kid = devices.fn_kid_of_key(public_key))
+);
+CREATE INDEX ON lensers.sessions (lenser_id);
+ALTER TABLE lensers.sessions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
