@@ -1,0 +1,44 @@
+/** @lenserfight/bus: NATS. Connect, publish, consume; the only code that acks, naks or terms. */
+export { type BrokerConfigOptions, brokerConfig } from './broker-config.ts'
+export { toBusError } from './bus-error.ts'
+export {
+  type AskOptions,
+  connectEdge,
+  type EdgeBus,
+  type EdgeConnection,
+  type EdgeListener,
+} from './connect-edge.ts'
+export { type Bus, connectService, type ServiceConnection } from './connect-service.ts'
+export type { Connection, ConnectionEvents } from './connection.ts'
+export { consume } from './consume/index.ts'
+export {
+  type Burial,
+  type ConsumeOptions,
+  type ConsumeStats,
+  type ConsumeTiming,
+  type Consumption,
+  type Delivery,
+  type Disposition,
+  done,
+  type HandleContext,
+} from './consume/types.ts'
+export {
+  type GatewayBodies,
+  type GatewayExpectations,
+  type KeyList,
+  type TrustedKey,
+  verifyGatewayMessage,
+  verifyKeyList,
+} from './gateway-keys.ts'
+export { type Listening, type ListenOptions, listen } from './listen.ts'
+export { edgeReconnect, type ReconnectTiming, serviceReconnect } from './reconnect.ts'
+export {
+  type AddressedReceipt,
+  type Addressee,
+  type Answer,
+  createAnswers,
+  createReceipts,
+  type SendAnswer,
+  type SendReceipts,
+  type Voice,
+} from './speak.ts'
