@@ -29,6 +29,8 @@ export type SignedEnvelope<Body = object> = {
   readonly envelope: Envelope<Body>
   /** The canonical form: what goes on the wire, byte for byte. */
   readonly bytes: Uint8Array
+  /** `bytes` as text. */
+  readonly text: string
   /** SHA-256 of `bytes`: what a receipt will name. */
   readonly digest: Uint8Array
 }
@@ -64,7 +66,12 @@ export function createSigner({ kid, key, now = Date.now }: SigningKey): Envelope
       if (!read.ok) throw new EnvelopeError(read.code, read.detail)
       const sig = Buffer.from(sodium.sign(signingDigest(bytes), secretKey)).toString('base64url')
       bytes.write(sig, bytes.length - SIG_FROM_END, 'latin1')
-      return { envelope: { ...(read.envelope as Envelope<Body>), sig }, bytes, digest: envelopeDigest(bytes) }
+      return {
+        envelope: { ...(read.envelope as Envelope<Body>), sig },
+        bytes,
+        text: bytes.toString(),
+        digest: envelopeDigest(bytes),
+      }
     },
   }
 }

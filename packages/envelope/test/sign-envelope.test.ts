@@ -23,10 +23,11 @@ const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes)
 test('EA-2: whatever body is allowed, what was signed verifies, and is what was given', (t) => {
   fc.assert(
     fc.property(allowedBody, (body) => {
-      const { envelope, bytes, digest } = signEnvelope({ kid, key, body })
+      const { envelope, bytes, text, digest } = signEnvelope({ kid, key, body })
       t.deepEqual(verifyEnvelope(bytes, publicKey), envelope as never)
       t.is(canonicalize(envelope.body), canonicalize(body))
       t.deepEqual(digest, sha256(bytes))
+      t.deepEqual(Buffer.from(text), bytes)
     }),
     { numRuns: 300 },
   )
