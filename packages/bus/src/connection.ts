@@ -3,11 +3,15 @@ import type { Logger } from '@lenserfight/runtime'
 import { type ConnectionOptions, connect, errors, type NatsConnection } from '@nats-io/transport-node'
 import { planReconnects, type ReconnectTiming } from './reconnect.ts'
 
-/** What happens to a connection. `refused`: the broker did not admit this key, and is asked again. */
+/**
+ * What happens to a connection. `refused`: the broker did not admit this key, and is asked again. `forbidden`: it did,
+ * and refused one publish or subscribe.
+ */
 export interface ConnectionEvents {
   connected: []
   disconnected: []
   refused: []
+  forbidden: []
 }
 
 /** A connection that comes back by itself, for ever. */
@@ -66,6 +70,7 @@ export const openConnection = async ({ options, timing, logger }: Opening): Prom
     } else if (error instanceof errors.PermissionViolationError) {
       const { operation, subject } = error
       logger?.error({ event: 'bus_forbidden', operation, subject }, 'the broker forbade an operation')
+      events.emit('forbidden')
     }
   })
 
