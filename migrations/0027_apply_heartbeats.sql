@@ -1,0 +1,59 @@
+SET LOCAL ROLE ltg_owner;
+
+-- Applies heartbeats (DH-1, DH-2). They are no operations: the newest by store time wins, one that comes again changes
+-- nothing, and an offline device is again what it was.
+CREATE FUNCTION devices.fn_device_heartbeat(p_envelopes text[]) RETURNS TABLE (idx integer, outcome jsonb)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+  v_items devices.verified_item[] := devices.fn_open_verified(p_envelopes, 'heartbeat', true);
+  v_good devices.verified_item[];
+  v_devices uuid[];
+BEGIN
+  SELECT array_agg(i), array_agg(DISTINCT (i.parts).kid) INTO v_good, v_devices
+    FROM unnest(v_items) i
+   WHERE i.step IS NULL AND devices.fn_state_refusal('heartbeat', i.trust_level) IS NULL;
+
+  -- The record of those that are new, in the same transaction (AU-2).
+  WITH fresh AS (
+    INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest)
+    SELECT (g.parts).kid, g.stored_at, (g.parts).digest FROM unnest(v_good) g ORDER BY 1, 2, 3
+    ON CONFLICT DO NOTHING
+    RETURNING h.device_id, h.digest
+  )
+  INSERT INTO audit.pending (lenser_id, device_id, kid, event_kind, digest, payload)
+  SELECT DISTINCT ON (f.device_id, f.digest)
+         g.lenser_id, f.device_id, f.device_id, 'heartbeat', f.digest,
+         devices.fn_ok(jsonb_build_object('daemon_version', (g.parts).body -> 'daemon_version'))
+    FROM fresh f JOIN unnest(v_good) g ON (g.parts).kid = f.device_id AND (g.parts).digest = f.digest;
+  DELETE FROM devices.heartbeats h
+   WHERE h.device_id = ANY (v_devices) AND h.stored_at < now() - interval '1 hour';
+
+  UPDATE devices.registered_devices d
+     SET last_heartbeat_at = newest.stored_at,
+         daemon_version = newest.body ->> 'daemon_version',
+         gateway_status = newest.body ->> 'gateway_status'
+    FROM (SELECT DISTINCT ON ((g.parts).kid) (g.parts).kid AS id, g.stored_at, (g.parts).body AS body
+            FROM unnest(v_good) g ORDER BY (g.parts).kid, g.stored_at DESC) newest
+   WHERE d.id = newest.id AND (d.last_heartbeat_at IS NULL OR d.last_heartbeat_at < newest.stored_at);
+  UPDATE devices.registered_devices d
+     SET trust_level = d.earlier_level, trust_reason = 'heartbeat'
+   WHERE d.id = ANY (v_devices) AND d.trust_level = 'offline';
+
+  RETURN QUERY
+  SELECT i.idx, devices.fn_addressed(i, coalesce(
+           i.outcome,
+           devices.fn_state_refusal('heartbeat', i.trust_level),
+           devices.fn_ok(jsonb_build_object('trust_level', d.trust_level))))
+    FROM unnest(v_items) i
+    LEFT JOIN devices.registered_devices d ON d.id = (i.parts).kid
+   ORDER BY i.idx;
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION devices.fn_device_heartbeat(text[]) TO ltg_trust_evaluator;
