@@ -69,6 +69,8 @@ export interface Stack {
   readonly gatewayKeys: GatewayKeys
   /** Credentials of a worker's bus user, for tests of what they may not do. */
   busUser(service: ServiceName): BusUser
+  /** The static user of the edge, where the stack runs without callout; nobody the broker knows otherwise. */
+  readonly edgeUser: BusUser
   /** As the database role of a service. */
   roleOf(service: ServiceName): PgConnection
   /** The replicas of a service, the first at 0. */
@@ -105,6 +107,7 @@ async function start(options: Started): Promise<Stack> {
   const logDir = ownFolder(options.logDir ?? join(dir, 'logs'))
   const users = new Map(serviceNames.map((name) => [name, makeBusUser()]))
   const callout = createAccount()
+  const edgeUser = makeBusUser()
 
   onStep('PostgreSQL')
   const postgres = await startPostgres({
@@ -129,6 +132,7 @@ async function start(options: Started): Promise<Stack> {
       system: makeBusUser().publicKey,
       calloutIssuer: callout.getPublicKey(),
       callout: options.callout ?? true,
+      edgeUsers: options.callout === false ? [edgeUser.publicKey] : [],
     }),
   })
 
@@ -203,6 +207,7 @@ async function start(options: Started): Promise<Stack> {
     postgres,
     owner,
     gatewayKeys: keys,
+    edgeUser,
     busUser: (service) => users.get(service) as BusUser,
     roleOf: (service) => asRole(owner, roleOf[service] ?? service),
     workers: (service) => replicas.get(service) ?? [],
