@@ -1,5 +1,5 @@
 // Plain JavaScript: shared by the reaper (alone, after its parent died) and by the next start.
-import { readFileSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { isRunning, markedProcesses } from './process-identity.mjs'
 
@@ -13,6 +13,7 @@ import { isRunning, markedProcesses } from './process-identity.mjs'
  * @typedef {object} RunRecord
  * @property {string} id
  * @property {{ pid: number, start: string }} owner the process that opened the run
+ * @property {{ pid: number, start: string }} [reaper] the process that cleans up when the owner dies
  * @property {string[]} folders removed when the run ends, however it ends
  * @property {RecordedProcess[]} processes in the order of their start
  */
@@ -20,6 +21,9 @@ import { isRunning, markedProcesses } from './process-identity.mjs'
 /** Time that a process of a dead run has to stop before it is killed, in milliseconds. */
 const orderlyMs = 3000
 const pollMs = 25
+/** How often what will not go yet is tried again, and the time between, in milliseconds. */
+const rounds = 25
+const roundMs = 200
 
 /** @param {string} dir the folder that holds the record */
 export const recordPath = (dir) => join(dir, 'run.json')
@@ -44,10 +48,38 @@ export function readRecord(dir) {
  */
 export async function cleanUp(dir, record) {
   await terminate([...record.processes].reverse())
-  // What was started and not yet written down when the parent died.
-  await terminate(markedProcesses(record.id).map((found) => ({ name: 'marked', signal: 'SIGTERM', ...found })))
-  for (const folder of record.folders) rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 })
+  await terminateMarked(record.id)
+  for (const folder of record.folders) await remove(folder)
   if (readRecord(dir)?.id === record.id) rmSync(recordPath(dir), { force: true })
+}
+
+/**
+ * Ends what was started and not written down (helpers, or what came just before the parent died), until there is no more.
+ * @param {string} runId
+ */
+async function terminateMarked(runId) {
+  for (let round = 0; round < rounds; round++) {
+    const found = markedProcesses(runId)
+    if (found.length === 0) return
+    await terminate(
+      found.map((identity) => ({ name: 'marked', signal: /** @type {const} */ ('SIGTERM'), ...identity })),
+    )
+  }
+}
+
+/**
+ * Removes a folder in which the last of its processes may be writing yet.
+ * @param {string} folder
+ */
+async function remove(folder) {
+  for (let round = 0; round < rounds && existsSync(folder); round++) {
+    if (round > 0) await sleep(roundMs)
+    try {
+      rmSync(folder, { recursive: true, force: true })
+    } catch {
+      // Something new appeared in it meanwhile: once more.
+    }
+  }
 }
 
 /**
@@ -79,13 +111,18 @@ export function signal(target, name) {
 }
 
 /**
- * @param {RecordedProcess[]} processes
+ * Waits until none of these processes runs any more.
+ * @param {{ pid: number, start: string }[]} processes
  * @param {number} timeoutMs
+ * @returns {Promise<boolean>} false when time was up first
  */
-async function allGone(processes, timeoutMs) {
+export async function allGone(processes, timeoutMs) {
   for (const end = Date.now() + timeoutMs; ; ) {
     if (!processes.some(isRunning)) return true
     if (Date.now() > end) return false
-    await new Promise((done) => setTimeout(done, pollMs))
+    await sleep(pollMs)
   }
 }
+
+/** @param {number} ms @returns {Promise<void>} */
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms))

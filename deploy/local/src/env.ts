@@ -22,12 +22,15 @@ export interface LocalEnvironment {
   inherited: NodeJS.ProcessEnv
 }
 
+/** Leaves 60 of the 103 bytes of a socket address to the folders of a run and the socket's name. */
+const longestTmp = 43
+
 /** Reads the surroundings once; hand the result on. */
 export function readEnvironment(env: NodeJS.ProcessEnv = process.env): LocalEnvironment {
   const repository = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))))
   const uid = process.getuid?.()
-  // macOS gives each user a temporary folder whose path alone nearly fills a socket address.
-  const tmp = tmpdir().length > 24 ? '/tmp' : tmpdir()
+  // macOS gives each user a temporary folder whose path alone fills half a socket address.
+  const tmp = tmpdir().length > longestTmp ? '/tmp' : tmpdir()
   return {
     repository,
     uid,

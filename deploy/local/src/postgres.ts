@@ -50,6 +50,7 @@ export interface Postgres {
 const longestSocket = process.platform === 'linux' ? 107 : 103
 const defaultPort = 5432
 const startMs = 30_000
+const serverEnv = { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' }
 const stopMs = 10_000
 
 /**
@@ -66,7 +67,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   const cluster: Cluster = { dir, data: join(dir, 'data'), socketDir, binaries, asRoot: env.uid === 0 }
 
   ownFolder(dir, cluster.asRoot ? 0o711 : 0o700)
-  const password = await ensureCluster(cluster, fsync)
+  const password = await ensureCluster(cluster, fsync, run.mark)
   const config = { socketDir, port, tcp: options.port !== undefined, fsync, extra: options.settings ?? {} }
   writeOwned(cluster, 'postgresql.conf', clusterConfig(config))
   writeOwned(cluster, 'pg_hba.conf', accessRules(config.tcp))
@@ -105,7 +106,7 @@ interface Cluster {
 }
 
 /** Makes the cluster where there is none yet. Returns its superuser's password. */
-async function ensureCluster(cluster: Cluster, fsync: boolean): Promise<string> {
+async function ensureCluster(cluster: Cluster, fsync: boolean, mark: Record<string, string>): Promise<string> {
   const { dir, data, socketDir, binaries, asRoot } = cluster
   const secret = join(dir, 'owner.json')
   if (existsSync(join(data, 'PG_VERSION')) && existsSync(secret)) {
@@ -132,7 +133,8 @@ async function ensureCluster(cluster: Cluster, fsync: boolean): Promise<string> 
     await promisify(execFile)(
       join(binaries, 'bin', 'initdb'),
       [...settings, `--pwfile=${passwordFile}`, `--pgdata=${data}`],
-      { cwd: socketDir, env: { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' }, ...(asRoot ? unprivileged : {}) },
+      // Marked, so that it ends with the run even when this process dies meanwhile.
+      { cwd: socketDir, env: { ...serverEnv, ...mark }, ...(asRoot ? unprivileged : {}) },
     )
   } catch (cause) {
     const stderr = cause instanceof Error && 'stderr' in cause ? String(cause.stderr).trim() : ''
@@ -166,7 +168,7 @@ async function boot({ cluster, run, log, owner }: Boot): Promise<Program> {
       name: 'postgres',
       command: join(cluster.binaries, 'bin', 'postgres'),
       args: ['-D', cluster.data],
-      env: { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' },
+      env: serverEnv,
       cwd: cluster.socketDir,
       log,
       // Fast shutdown; SIGTERM would wait for every client to leave by itself.

@@ -79,6 +79,20 @@ test('the next start cleans what an earlier run left whose reaper died too', asy
   t.is(readRecord(dir)?.id, run.id)
 })
 
+test('a start right after a crash waits for the reaper, which takes nothing of the new run', async (t) => {
+  const dir = ownTemporary(t)
+  const crashed = await startStackProgram(dir)
+  crashed.child.kill('SIGKILL')
+  const next = await startStackProgram(dir)
+  t.true(allGone(crashed.pids))
+  t.is(next.folder, crashed.folder)
+  await new Promise((done) => setTimeout(done, 1000))
+  t.true(existsSync(next.socket))
+  t.false(next.pids.some((pid) => allGone([pid])))
+  next.child.kill('SIGTERM')
+  t.deepEqual(await exitOf(next.child), { code: 0, signal: null })
+})
+
 test('a process that only has the number of a recorded one is left alone', async (t) => {
   const dir = ownTemporary(t)
   const innocent = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' })

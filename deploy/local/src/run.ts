@@ -4,11 +4,11 @@ import { existsSync, linkSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { cleanUp, type RecordedProcess, type RunRecord, readRecord, recordPath } from './cleanup.mjs'
+import { allGone, cleanUp, type RecordedProcess, type RunRecord, readRecord, recordPath } from './cleanup.mjs'
 import type { LocalEnvironment } from './env.ts'
 import { LocalError } from './errors.ts'
 import { isOwnFolder, ownFolder, temporaryPrefix, writePrivateJson } from './folders.ts'
-import { identify, isRunning, runMark } from './process-identity.mjs'
+import { identify, isRunning, type ProcessIdentity, runMark } from './process-identity.mjs'
 
 /** One life of the stack: what it started is written down, and goes when it goes, however it goes. */
 export interface Run {
@@ -27,6 +27,9 @@ export interface Run {
   close(): Promise<void>
 }
 
+/** Longest time that a reaper may take, in milliseconds. */
+const reaperMs = 15_000
+
 /**
  * Opens a run in `dir` after cleaning what an earlier dead one left there, and starts its reaper.
  * @throws {LocalError} `stack_already_running` when the run in `dir` is alive; `folder_not_ours`
@@ -43,8 +46,14 @@ export async function openRun(options: { dir: string; folder: string }): Promise
   if (owner === undefined) throw new LocalError('process_start_failed', 'this process cannot find itself')
   const record: RunRecord = { id: randomUUID(), owner, folders: [folder], processes: [] }
   claim(dir, record)
-  const reaper = startReaper(dir, record.id)
-  const save = () => writePrivateJson(recordPath(dir), record)
+  const reaper = startReaper(dir)
+  const tell = (state: RunRecord | null) => reaper.pipe.write(`${JSON.stringify(state)}\n`)
+  const save = () => {
+    tell(record)
+    writePrivateJson(recordPath(dir), record)
+  }
+  if (reaper.identity !== undefined) record.reaper = reaper.identity
+  save()
 
   return {
     id: record.id,
@@ -61,11 +70,13 @@ export async function openRun(options: { dir: string; folder: string }): Promise
     },
     forget(entry) {
       record.processes = record.processes.filter((known) => known !== entry)
+      // Not after the end: the record is gone then, and the folder may be another run's.
       if (readRecord(dir)?.id === record.id) save()
     },
     async close() {
       await cleanUp(dir, record)
-      reaper.destroy()
+      tell(null)
+      reaper.pipe.end()
     },
   }
 }
@@ -84,6 +95,8 @@ export async function cleanDeadRun(dir: string): Promise<boolean> {
       `process ${left.owner.pid} already runs a stack in ${dir}; stop it first`,
     )
   }
+  // A reaper at work would remove what the next run makes under the same name.
+  if (left.reaper !== undefined) await allGone([left.reaper], reaperMs)
   await cleanUp(dir, left)
   return true
 }
@@ -114,10 +127,10 @@ function claim(dir: string, record: RunRecord): void {
   }
 }
 
-/** Starts the process that cleans up should this one die. What is returned must stay open as long as the run lives. */
-function startReaper(dir: string, runId: string): Writable {
+/** Starts the process that cleans up should this one die. The pipe must stay open as long as the run lives. */
+function startReaper(dir: string): { pipe: Writable; identity: ProcessIdentity | undefined } {
   const script = fileURLToPath(new URL('reaper.mjs', import.meta.url))
-  const child = spawn(process.execPath, [script, dir, runId], {
+  const child = spawn(process.execPath, [script, dir], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
     cwd: '/',
@@ -129,5 +142,5 @@ function startReaper(dir: string, runId: string): Writable {
   // An unref'd pipe does not keep this process alive; it closes with it, and that is the point.
   if ('unref' in stdin && typeof stdin.unref === 'function') stdin.unref()
   stdin.on('error', () => {})
-  return stdin
+  return { pipe: stdin, identity: child.pid === undefined ? undefined : identify(child.pid) }
 }

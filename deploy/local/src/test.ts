@@ -25,7 +25,6 @@ const failed = counts.failed + (findings.length === 0 ? 0 : 1)
 console.log(`${counts.passed} passed, ${failed} failed`)
 process.exitCode = failed === 0 ? 0 : 1
 stop.release()
-process.disconnect?.()
 
 async function testRun(args: string[]): Promise<{ output: string; exitCode: number }> {
   await cleanDeadRuns(env)
@@ -38,6 +37,8 @@ async function testRun(args: string[]): Promise<{ output: string; exitCode: numb
       LTG_TEST_PG: JSON.stringify(postgres.owner),
       LTG_NATS_SERVER: nats.path,
       LTG_TEST_LOGS: logs,
+      // Whatever a test leaves behind when it is killed goes with the run.
+      TMPDIR: ownFolder(join(run.folder, 'tmp'), 0o711),
     }
     return await runAva(args, { ...env.inherited, ...run.mark, ...given }, stop)
   } finally {

@@ -17,7 +17,6 @@ const steps: [name: string, command: string, args: string[]][] = [
 const stop = onStopRequest()
 process.exitCode = await verify()
 stop.release()
-process.disconnect?.()
 
 async function verify(): Promise<number> {
   for (const [index, [name, command, args]] of steps.entries()) {
