@@ -62,7 +62,8 @@ const ofState = (state: string, error: unknown): CodedError => {
 }
 
 /** What `pg` says, without a code, when it has no connection or got no answer in time. */
-const clientFailure = /^(Connection terminated|Client (has encountered|was closed)|Query read timeout|timeout e|Cannot use a pool|SASL)/
+const clientFailure =
+  /^(Connection terminated|Client (has encountered|was closed)|Query read timeout|timeout e|Cannot use a pool|SASL)/
 
 /** Whether an error is one of the database's or of the connection to it, and not of whoever used it. */
 export const isDatabaseFailure = (error: unknown): boolean =>
