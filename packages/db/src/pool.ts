@@ -31,9 +31,10 @@ const idleInTransactionMs = 10_000
  * Never throws itself; who uses it gets what `toReason` says.
  */
 export const createPool = (options: PoolOptions): Pool => {
-  const { logger, statementTimeoutMs = 30_000, connectTimeoutMs = 5_000, ...connection } = options
+  const { host, port, database, user, password, max, logger } = options
+  const { statementTimeoutMs = 30_000, connectTimeoutMs = 5_000 } = options
   const pool = new pg.Pool({
-    ...connection,
+    ...{ host, port, database, user, password, max },
     application_name: String(logger.bindings().service ?? 'ltg'),
     connectionTimeoutMillis: connectTimeoutMs,
     statement_timeout: statementTimeoutMs,
