@@ -82,6 +82,8 @@ test('the next start cleans what an earlier run left whose reaper died too', asy
 test('a start right after a crash waits for the reaper, which takes nothing of the new run', async (t) => {
   const dir = ownTemporary(t)
   const crashed = await startStackProgram(dir)
+  // A database that does not hear the request to stop keeps the reaper busy for seconds.
+  process.kill(crashed.pids[0] as number, 'SIGSTOP')
   crashed.child.kill('SIGKILL')
   const next = await startStackProgram(dir)
   t.true(allGone(crashed.pids))

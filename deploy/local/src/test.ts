@@ -17,7 +17,7 @@ const logs = logFolder(env)
 const { output, exitCode } = await testRun(process.argv.slice(2))
 const findings = scanLogs(logs)
 for (const { file, line, what } of findings) console.log(`  ✘ the log ${file}:${line} shows ${what}`)
-if (findings.length === 0) rmSync(logs, { recursive: true, force: true })
+if (findings.length === 0) rmSync(logs, { recursive: true })
 else console.log(`\n  The logs are kept in ${logs}`)
 
 const counts = countTests(output, exitCode)
@@ -82,6 +82,6 @@ function logFolder({ repository, uid, tmp }: LocalEnvironment): string {
     return ownFolder(join(repository, '.local', 'test-logs', name))
   } catch {
     // The repository may belong to somebody else.
-    return ownFolder(join(tmp, `ltg-${uid ?? 'user'}-logs`, name))
+    return ownFolder(join(tmp, `ltg-${uid ?? 'user'}-logs-${name}`))
   }
 }
