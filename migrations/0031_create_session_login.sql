@@ -1,0 +1,82 @@
+-- Sessions: a verified owner token vouches for a session key; from then on the key speaks for the account.
+SET LOCAL ROLE ltg_owner;
+
+-- The account of an issuer's subject, made where there is none. `user_id` is what auth.uid() will say for its owner:
+-- the subject where that is a UUID, else a version-8 UUID made from issuer and subject.
+CREATE FUNCTION lensers.fn_profile_of(p_issuer text, p_subject text)
+RETURNS uuid
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_derived uuid := devices.fn_kid_of_key(convert_to(p_issuer || E'\n' || p_subject, 'UTF8'));
+  v_user uuid := CASE WHEN p_subject ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN p_subject::uuid ELSE v_derived END;
+  v_lenser uuid;
+BEGIN
+  SELECT id INTO v_lenser FROM lensers.profiles WHERE issuer = p_issuer AND subject = p_subject;
+  IF FOUND THEN
+    RETURN v_lenser;
+  END IF;
+  -- Without a conflict target: another issuer's subject may be the same UUID, and must not share or seize its user_id.
+  INSERT INTO lensers.profiles (user_id, issuer, subject) VALUES (v_user, p_issuer, p_subject) ON CONFLICT DO NOTHING;
+  INSERT INTO lensers.profiles (user_id, issuer, subject)
+  SELECT v_derived, p_issuer, p_subject
+   WHERE NOT EXISTS (SELECT FROM lensers.profiles WHERE issuer = p_issuer AND subject = p_subject)
+  ON CONFLICT DO NOTHING;
+  -- A later statement sees the row of whoever was faster.
+  SELECT id INTO STRICT v_lenser FROM lensers.profiles WHERE issuer = p_issuer AND subject = p_subject;
+  RETURN v_lenser;
+END
+$$;
+
+-- Registers the session key that signed the envelope for the account that the token names.
+-- p_token: {issuer, subject, expires_at} of a token whose signature, audience and binding to this kid were checked; or
+-- {refused} with the code of one that was not accepted: a login committed before keeps its result all the same.
+CREATE FUNCTION lensers.fn_session_login(p_envelope text, p_token jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_request devices.request := devices.fn_request_read(p_envelope, 'login', true);
+  v_parts devices.envelope_parts := v_request.parts;
+  v_key bytea;
+  v_lenser uuid;
+  v_session lensers.sessions;
+BEGIN
+  IF v_request.outcome IS NOT NULL THEN
+    RETURN v_request.outcome;
+  END IF;
+  -- Refused without an account to note it under: nothing is committed.
+  IF p_token->>'refused' = 'token_not_bound' THEN
+    RETURN devices.fn_refusal('token_not_bound');
+  ELSIF (p_token->>'expires_at')::bigint > extract(epoch FROM now()) IS NOT TRUE
+     OR coalesce(p_token->>'issuer', '') = '' OR coalesce(p_token->>'subject', '') = '' THEN
+    RETURN devices.fn_refusal('token_invalid');
+  END IF;
+  v_key := devices.fn_b64url_decode(v_parts.body->>'public_key');
+  IF octet_length(v_key) IS DISTINCT FROM 32 OR devices.fn_kid_of_key(v_key) <> v_parts.kid THEN
+    RETURN devices.fn_refusal('kid_mismatch');
+  END IF;
+
+  v_lenser := lensers.fn_profile_of(p_token->>'issuer', p_token->>'subject');
+  INSERT INTO lensers.sessions (kid, public_key, lenser_id, expires_at)
+  VALUES (v_parts.kid, v_key, v_lenser, now() + make_interval(secs => devices.fn_limit('sessionSeconds')))
+  ON CONFLICT (kid) DO NOTHING;
+  SELECT * INTO STRICT v_session FROM lensers.sessions WHERE kid = v_parts.kid FOR UPDATE;
+  -- A key speaks for one account, and one that was revoked never again.
+  IF v_session.lenser_id <> v_lenser THEN
+    RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('not_owner'));
+  ELSIF v_session.revoked_at IS NOT NULL THEN
+    RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('session_expired'));
+  END IF;
+  UPDATE lensers.sessions
+     SET expires_at = now() + make_interval(secs => devices.fn_limit('sessionSeconds'))
+   WHERE kid = v_parts.kid
+  RETURNING * INTO v_session;
+  RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_ok(jsonb_build_object(
+    'lenser_id', v_lenser,
+    'session', v_session.kid,
+    'expires_at', devices.fn_unix(v_session.expires_at))));
+END
+$$;

@@ -1,0 +1,115 @@
+-- RFC-0003 §5, second half: the owner approves a device that answered its challenge, or revokes one for ever.
+SET LOCAL ROLE ltg_owner;
+
+-- Locks the device that a request names, against claims in flight too: they hold FOR KEY SHARE. Whoever returns from
+-- here knows that no claim of this device is half done (law 7). `refusal` is set where it is not the account's.
+CREATE FUNCTION devices.fn_lock_own_device(p_request devices.request, OUT device devices.registered_devices, OUT refusal jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  SELECT * INTO device FROM devices.registered_devices AS row
+   WHERE row.id = ((p_request.parts).body->>'device_id')::uuid
+     FOR UPDATE;
+  refusal := CASE
+    WHEN NOT FOUND THEN devices.fn_refusal('device_not_found')
+    WHEN device.lenser_id <> p_request.lenser_id THEN devices.fn_refusal('not_owner')
+  END;
+END
+$$;
+
+-- Why a device cannot be approved now, or null. One that is approved already is no refusal: approving again is the same.
+CREATE FUNCTION devices.fn_approval_refusal(p_device devices.registered_devices)
+RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE p_device.trust_level
+    WHEN 'revoked' THEN devices.fn_refusal('device_revoked')
+    WHEN 'blocked' THEN devices.fn_refusal('device_blocked')
+    WHEN 'unhealthy' THEN devices.fn_refusal('invalid_transition')
+    WHEN 'pending' THEN CASE
+      WHEN p_device.challenge_verified_at IS NOT NULL THEN NULL
+      WHEN p_device.challenge_expires_at <= now() THEN devices.fn_refusal('challenge_expired')
+      ELSE devices.fn_refusal('awaiting_device_challenge')
+    END
+  END
+$$;
+
+-- Approves a device of the session's account (DA-1, DA-3); the submitted key becomes its key (DR-5).
+CREATE FUNCTION devices.fn_device_approve(p_envelope text)
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_request devices.request := devices.fn_request_open(p_envelope, 'approve', true);
+  v_own record;
+  v_device devices.registered_devices;
+  v_refusal jsonb;
+BEGIN
+  IF v_request.outcome IS NOT NULL THEN
+    RETURN v_request.outcome;
+  END IF;
+  SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
+  v_device := v_own.device;
+  v_refusal := v_own.refusal;
+  v_refusal := coalesce(v_refusal, devices.fn_approval_refusal(v_device));
+  IF v_refusal IS NOT NULL THEN
+    RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
+  END IF;
+  IF v_device.trust_level = 'pending' THEN
+    UPDATE devices.registered_devices
+       SET trust_level = 'approved', trust_reason = 'approved by its owner',
+           public_key = submitted_public_key
+     WHERE id = v_device.id
+    RETURNING * INTO v_device;
+  END IF;
+  RETURN devices.fn_operation_commit(v_request.parts, v_device.lenser_id, v_device.id, devices.fn_ok(jsonb_build_object(
+    'device_id', v_device.id,
+    'name', v_device.name,
+    'trust_level', v_device.trust_level,
+    'fingerprint', devices.fn_fingerprint(v_device.public_key))));
+END
+$$;
+
+-- Revokes a device of the session's account, for ever; its name becomes free. When it returns, no claim of the device
+-- is in flight and none succeeds any more (law 7).
+CREATE FUNCTION devices.fn_device_revoke(p_envelope text)
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_request devices.request := devices.fn_request_open(p_envelope, 'revoke', true);
+  v_own record;
+  v_device devices.registered_devices;
+  v_refusal jsonb;
+BEGIN
+  IF v_request.outcome IS NOT NULL THEN
+    RETURN v_request.outcome;
+  END IF;
+  SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
+  v_device := v_own.device;
+  v_refusal := v_own.refusal;
+  -- What the platform blocked, the platform alone unblocks.
+  IF v_refusal IS NULL AND v_device.trust_level = 'blocked' THEN
+    v_refusal := devices.fn_refusal('device_blocked');
+  END IF;
+  IF v_refusal IS NOT NULL THEN
+    RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
+  END IF;
+  IF v_device.trust_level <> 'revoked' THEN
+    UPDATE devices.registered_devices
+       SET trust_level = 'revoked',
+           trust_reason = coalesce((v_request.parts).body->>'reason', 'revoked by its owner')
+     WHERE id = v_device.id
+    RETURNING * INTO v_device;
+  END IF;
+  RETURN devices.fn_operation_commit(v_request.parts, v_device.lenser_id, v_device.id, devices.fn_ok(jsonb_build_object(
+    'device_id', v_device.id,
+    'name', v_device.name,
+    'trust_level', v_device.trust_level,
+    'revoked_at', devices.fn_unix(v_device.revoked_at))));
+END
+$$;

@@ -1,0 +1,85 @@
+/** The registrar: who owns what. Sessions, enrolment and owners' requests at the `ask` door; answered challenges. */
+import { connectService, consume, createAnswers, createReceipts, listen } from '@lenserfight/bus'
+import { createPool } from '@lenserfight/db'
+import { encodeBase64Url, envelopeDigest } from '@lenserfight/envelope'
+import { createLifecycle, createLogger, createState, readConfig, readSecret, serveHealth } from '@lenserfight/runtime'
+import { decodeVerifiedBatch, flows, limits } from '@lenserfight/schemas'
+import { createAnswerer } from './ask/answer-request.ts'
+import { createDesk } from './ask/request-desk.ts'
+import { createBudget } from './budget.ts'
+import { createChallengeHandler } from './challenge/handle.ts'
+import { defaultAsks, RegistrarConfig } from './config.ts'
+import { createGate } from './gate.ts'
+import { readKeyMaterial } from './key-material.ts'
+import { createReadiness } from './readiness.ts'
+import { createStore } from './store.ts'
+import { createTokenVerifier } from './token/verify-token.ts'
+
+const config = readConfig(RegistrarConfig, process.argv.slice(2))
+const { gateway_id: gatewayId, pg, nats, health } = config
+const logger = createLogger({ service: config.service, replica: config.replica, level: config.log_level })
+const lifecycle = createLifecycle({ logger, supervised: config.supervised })
+// From here on, so that it can be told to stop while it still waits for the broker.
+const ended = lifecycle.run()
+const state = createState({ logger })
+const readiness = createReadiness(state)
+const { signer, keyList } = readKeyMaterial(config)
+
+const pool = createPool({ ...pg, password: readSecret(pg.password_file), logger })
+lifecycle.onStop('pool', () => pool.end(), 5000)
+const store = createStore(pool)
+const gate = createGate({ probe: store.probe, onChange: readiness.setDatabase, logger })
+lifecycle.onStop('gate', gate.stop, 100)
+
+const figures: { requests?: () => object; challenges?: () => object } = {}
+const healthServer = await serveHealth({
+  ...health,
+  state: state.state,
+  since: state.since,
+  details: () => ({ replica: config.replica, requests: figures.requests?.(), challenges: figures.challenges?.() }),
+  logger,
+})
+lifecycle.onStop('health', healthServer.close, 1000)
+
+const bus = await connectService({ service: 'registrar', nats, logger })
+lifecycle.onStop('bus', bus.close, 5000)
+const voice = { bus, gatewayId, signer, now: Date.now }
+
+const sendAnswer = createAnswers(voice)
+const desk = createDesk({
+  answer: createAnswerer({ gatewayId, store, tokens: createTokenVerifier({ issuers: config.issuers }), keyList }),
+  send: ({ subject, bytes }, reply) =>
+    sendAnswer(subject, { digest: encodeBase64Url(envelopeDigest(bytes)), ...reply }),
+  unproven: createBudget(limits.unprovenPerSecond),
+  gate,
+  logger,
+  bounds: config.asks ?? defaultAsks,
+})
+figures.requests = desk.figures
+lifecycle.onStop('requests', desk.idle, 10_000)
+const requests = listen({
+  bus,
+  subjects: flows.registrar.subscribes,
+  queue: 'registrar',
+  maxInFlight: 1,
+  onMessage: async ({ subject, data }) => desk.offer(subject, data),
+  logger,
+})
+lifecycle.onStop('door', requests.stop, 2000)
+
+const challenges = consume({
+  bus,
+  stream: 'LTG_VERIFIED',
+  consumer: 'registrar',
+  decode: ({ data }) => decodeVerifiedBatch(new TextDecoder('utf-8', { fatal: true }).decode(data)),
+  ...createChallengeHandler({ gatewayId, store, sendReceipts: createReceipts(voice), logger }),
+  deadData: ({ text }) => text,
+  batch: { maxMessages: 64, maxWaitMs: 5 },
+  logger,
+  onState: readiness.setConsumer,
+})
+figures.challenges = challenges.stats
+lifecycle.onStop('challenges', challenges.stop, 10_000)
+
+logger.info({ event: 'started' }, 'the registrar runs')
+await ended
