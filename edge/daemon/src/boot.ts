@@ -1,0 +1,83 @@
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { encodeKey, type KeyPair } from '@lenserfight/envelope'
+import { checkPrivateFile, ensurePrivateFolder, openKeychain, readKeyPair } from '@lenserfight/keychain'
+import { CodedError, type Descriptor } from '@lenserfight/schemas'
+import type { EdgeConfig, EdgePaths } from './config.ts'
+import { takeInstanceLock } from './instance-lock.ts'
+import { createSettings, type Enrolled, enrolledOf, type Settings } from './settings.ts'
+import { openStore, type Store } from './store.ts'
+
+/** What a daemon needs before it does anything, each part checked. */
+export interface Boot {
+  readonly store: Store
+  readonly settings: Settings
+  readonly identity: Enrolled
+  readonly descriptor: Descriptor
+  readonly keys: KeyPair
+  /** Gives up the lock and closes the state. */
+  readonly release: () => void
+}
+
+/**
+ * CO-3: the state folder is 0700 and every file in it 0600, ours alone. The socket is made anew by each daemon.
+ * @throws CodedError `insecure_permissions`, `state_unwritable`
+ */
+export const checkStateFolder = ({ stateFolder, socket }: EdgePaths): void => {
+  ensurePrivateFolder(stateFolder)
+  for (const entry of readdirSync(stateFolder, { withFileTypes: true })) {
+    const path = join(stateFolder, entry.name)
+    if (path === socket) continue
+    if (entry.isDirectory()) ensurePrivateFolder(path)
+    else checkPrivateFile(path)
+  }
+}
+
+/** The state's parts, for whoever may have it open beside the daemon: the command line. */
+export const openState = (paths: EdgePaths): { store: Store; settings: Settings } => {
+  checkStateFolder(paths)
+  const store = openStore(paths.stateFile)
+  return { store, settings: createSettings(store) }
+}
+
+const readDeviceKeys = async (config: EdgeConfig, identity: Enrolled, warn: (line: string) => void) => {
+  const keychain = await openKeychain({ fileFallback: config.fileFallback, folder: config.keysFolder, warn })
+  const keys = await readKeyPair(keychain, identity.key_name)
+  if (encodeKey(keys.publicKey) !== identity.public_key) {
+    throw new CodedError('key_missing', 'the key that is kept is not the one that was registered')
+  }
+  return keys
+}
+
+/**
+ * The daemon's checklist (RFC-0003 §8), in order: state folder (`insecure_permissions`, `state_unwritable`), no other
+ * daemon (`daemon_running`), an identity (`not_enrolled`), its gateway (`descriptor_missing`, `descriptor_changed`), its
+ * key (`keychain_unavailable`, `key_missing`). The configuration was checked before (SH-4); the clock is judged by the
+ * gateway's first answer.
+ * @param warn a line for people
+ * @throws CodedError the first that fails
+ */
+export const boot = async (config: EdgeConfig, warn: (line: string) => void): Promise<Boot> => {
+  checkStateFolder(config)
+  const unlock = takeInstanceLock(config.lockFile)
+  let store: Store | undefined
+  try {
+    const state = openState(config)
+    store = state.store
+    const identity = enrolledOf(state.settings.get('identity'))
+    if (identity === undefined) throw new CodedError('not_enrolled')
+    const descriptor = state.settings.get('descriptor')
+    if (descriptor === undefined) throw new CodedError('descriptor_missing')
+    if (descriptor.gateway_id !== identity.gateway_id) throw new CodedError('descriptor_changed')
+    const keys = await readDeviceKeys(config, identity, warn)
+    const release = (): void => {
+      state.store.close()
+      unlock()
+    }
+    return { ...state, identity, descriptor, keys, release }
+  } catch (error) {
+    store?.close()
+    unlock()
+    throw error
+  }
+}

@@ -1,0 +1,120 @@
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { edgeReconnect, type ReconnectTiming } from '@lenserfight/bus'
+import { readPrivateFile } from '@lenserfight/keychain'
+import { checkConfig, type LogLevel, logLevels } from '@lenserfight/runtime'
+import { CodedError, limits } from '@lenserfight/schemas'
+import Type, { type Static } from 'typebox'
+import type { SessionTiming } from './gateway/device-session.ts'
+import { defaultTiming, type Timing } from './outbox/decide.ts'
+import { refuseServiceRole } from './service-role.ts'
+
+const Milliseconds = Type.Integer({ minimum: 10, maximum: 24 * 3600 * 1000 })
+const closed = { additionalProperties: false } as const
+
+/** `daemon.json` in the state folder; every member may be absent. */
+const FileConfig = Type.Object(
+  {
+    log_level: Type.Optional(Type.Union(logLevels.map((level) => Type.Literal(level)))),
+    heartbeat_ms: Type.Optional(Milliseconds),
+    pending_poll_ms: Type.Optional(Milliseconds),
+    status_poll_ms: Type.Optional(Milliseconds),
+    resend_floor_ms: Type.Optional(Milliseconds),
+    resend_ceiling_ms: Type.Optional(Milliseconds),
+    reconnect: Type.Optional(
+      Type.Object({ floor_ms: Milliseconds, first_ceiling_ms: Milliseconds, ceiling_ms: Milliseconds }, closed),
+    ),
+  },
+  closed,
+)
+type FileConfig = Static<typeof FileConfig>
+
+/** Where things lie on this machine. */
+export interface EdgePaths {
+  /** `~/.lenserfight`: the session's file, and keys where the file fallback keeps them. */
+  readonly profileFolder: string
+  readonly profileFile: string
+  readonly keysFolder: string
+  /** `~/.lenserfight/gateway`: the daemon's own (CO-3). */
+  readonly stateFolder: string
+  readonly stateFile: string
+  readonly lockFile: string
+  readonly socket: string
+  readonly configFile: string
+}
+
+/** What daemon and CLI are told from outside. Nothing in it is secret. */
+export interface EdgeConfig extends EdgePaths, SessionTiming {
+  /** `LF_GATEWAY_KEY_FILE_FALLBACK`, as it stands. */
+  readonly fileFallback: string | undefined
+  readonly logLevel: LogLevel
+  readonly heartbeatMs: number
+  readonly resend: Timing
+  readonly reconnect: ReconnectTiming
+}
+
+/** The environment that is read: LENSERFIGHT_HOME, LF_GATEWAY_HOME, LF_GATEWAY_KEY_FILE_FALLBACK. */
+export type EdgeEnvironment = Readonly<Record<string, string | undefined>>
+
+/** Where things lie, by the environment. */
+export const edgePaths = (env: EdgeEnvironment): EdgePaths => {
+  const profileFolder = resolve(env.LENSERFIGHT_HOME || join(homedir(), '.lenserfight'))
+  const stateFolder = resolve(env.LF_GATEWAY_HOME || join(profileFolder, 'gateway'))
+  return {
+    profileFolder,
+    profileFile: join(profileFolder, 'lenserfight.json'),
+    keysFolder: join(profileFolder, 'keys'),
+    stateFolder,
+    stateFile: join(stateFolder, 'state.db'),
+    lockFile: join(stateFolder, 'daemon.lock'),
+    socket: join(stateFolder, 'daemon.sock'),
+    configFile: join(stateFolder, 'daemon.json'),
+  }
+}
+
+const readJson = (file: string): unknown => {
+  const text = readPrivateFile(file)
+  if (text === undefined) return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    // The parser's own message quotes the text, so it is no cause to hand on.
+    throw new CodedError('config_invalid', `${file} is not JSON`)
+  }
+}
+
+const reconnectOf = ({ reconnect }: FileConfig): ReconnectTiming =>
+  reconnect === undefined
+    ? edgeReconnect
+    : {
+        floorMs: reconnect.floor_ms,
+        firstCeilingMs: reconnect.first_ceiling_ms,
+        ceilingMs: reconnect.ceiling_ms,
+      }
+
+/**
+ * The configuration of everything on this machine, read once: environment first, then `daemon.json`.
+ * @throws CodedError `service_role_in_daemon` (SH-4) before anything else is done, `config_invalid`,
+ * `insecure_permissions`
+ */
+export const readEdgeConfig = (env: EdgeEnvironment = process.env): EdgeConfig => {
+  refuseServiceRole({ environment: env })
+  const paths = edgePaths(env)
+  const raw = readJson(paths.configFile) ?? {}
+  refuseServiceRole({ [paths.configFile]: raw, [paths.profileFile]: readJson(paths.profileFile) })
+  const file = checkConfig(FileConfig, raw)
+  return Object.freeze({
+    ...paths,
+    fileFallback: env.LF_GATEWAY_KEY_FILE_FALLBACK,
+    logLevel: file.log_level ?? 'info',
+    heartbeatMs: file.heartbeat_ms ?? limits.heartbeatSeconds * 1000,
+    pendingPollMs: file.pending_poll_ms ?? 15_000,
+    statusPollMs: file.status_poll_ms ?? 60_000,
+    resend: {
+      resendFloorMs: file.resend_floor_ms ?? defaultTiming.resendFloorMs,
+      resendCeilingMs: file.resend_ceiling_ms ?? defaultTiming.resendCeilingMs,
+      resignFloorMs: defaultTiming.resignFloorMs,
+    },
+    reconnect: reconnectOf(file),
+  })
+}

@@ -1,0 +1,184 @@
+import type { EnvelopeSigner } from '@lenserfight/envelope'
+import type { Logger } from '@lenserfight/runtime'
+import {
+  type AnswerBody,
+  CodedError,
+  type DeviceLevel,
+  deviceLevels,
+  type KindName,
+  kindsInState,
+  limits,
+  type ReasonCode,
+} from '@lenserfight/schemas'
+import type { Outbox } from '../outbox/outbox.ts'
+import type { Enrolled } from '../settings.ts'
+import { createGatewayClient, type GatewayClient, resultOf } from './client.ts'
+import type { Heartbeat } from './heartbeat.ts'
+import type { Link, LinkEvent } from './link.ts'
+import type { GatewayTrust } from './trust.ts'
+
+const statusDeadlineMs = 15_000
+/** Between two looks, or two reconnects, that refusals cause. */
+const calmMs = 1_000
+
+/** How often what is looked at, in milliseconds. */
+export interface SessionTiming {
+  /** Between looks at one's own state while it is pending, or not known. */
+  readonly pendingPollMs: number
+  /** The same otherwise. */
+  readonly statusPollMs: number
+}
+
+/** What the gateway last said of this device. */
+export interface Standing {
+  readonly level: DeviceLevel
+  readonly challengeVerified: boolean
+  /** The gateway's clock less ours, milliseconds. */
+  readonly clockOffsetMs: number
+}
+
+/** No standing was learned: with which code, and by the clock of who said so. */
+export interface NoStanding {
+  readonly refused: ReasonCode
+  readonly detail: string | undefined
+  readonly clockOffsetMs: number | undefined
+}
+
+export interface DeviceSessionOptions {
+  readonly link: Link
+  readonly identity: Enrolled
+  readonly signer: EnvelopeSigner
+  readonly trust: GatewayTrust
+  readonly outbox: Outbox
+  readonly heartbeat: Heartbeat
+  readonly timing: SessionTiming
+  readonly logger: Logger
+  readonly onStanding: (standing: Standing | NoStanding) => void
+  readonly now?: () => number
+}
+
+/** The device's presence at the gateway, over one link: it learns its state and does what that state allows. */
+export interface DeviceSession {
+  /** Asks for the state at once: a refusal may mean that it changed. */
+  readonly recheck: () => void
+  readonly end: () => void
+}
+
+/** Whether a clock this far off makes every signature stale (RP-1). */
+export const isClockOff = (offsetMs: number): boolean => Math.abs(offsetMs) > limits.iatWindowSeconds * 1000
+
+const standingOf = (answer: AnswerBody, clockOffsetMs: number): Standing => {
+  const { trust_level: level, challenge_verified: verified } = resultOf(answer)
+  if (!deviceLevels.includes(level as DeviceLevel)) throw new CodedError('internal_error', 'a status without a level')
+  return { level: level as DeviceLevel, challengeVerified: verified === true, clockOffsetMs }
+}
+
+/** At most one call in a while. */
+const calmly = (act: () => void): (() => void) => {
+  let last = Number.NEGATIVE_INFINITY
+  return () => {
+    if (performance.now() - last < calmMs) return
+    last = performance.now()
+    act()
+  }
+}
+
+export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession => {
+  const { link, identity, signer, trust, outbox, heartbeat, timing, logger, onStanding, now = Date.now } = options
+  /** The kinds that this connection was admitted for, once they are known. */
+  let admitted: readonly KindName[] | undefined
+  let level: DeviceLevel | undefined
+  let timer: NodeJS.Timeout | undefined
+  let isAsking = false
+  let isOver = false
+
+  const client: GatewayClient = createGatewayClient({
+    ...{ link, signer, trust, logger, lenser: identity.lenser },
+    onReceipt: (items) => {
+      heartbeat.receive(items)
+      outbox.receive(items)
+    },
+    // Its key may be newer than the list on disk, and a status answer brings the list.
+    onUntrusted: () => recheck(),
+  })
+
+  const pauseSending = (): void => {
+    heartbeat.stop()
+    outbox.detach()
+    admitted = undefined
+  }
+  const startSending = (kinds: readonly KindName[], standing: Standing): void => {
+    if (level === 'pending' && !standing.challengeVerified) answerChallenge(outbox, identity)
+    outbox.attach({
+      kinds: kinds.filter((kind) => kind !== 'heartbeat'),
+      sign: (body) => client.sign((body as { kind: KindName }).kind, body),
+      publish: client.publish,
+    })
+    if (kinds.includes('heartbeat')) heartbeat.start(client)
+  }
+  const apply = (standing: Standing): void => {
+    level = standing.level
+    onStanding(standing)
+    const kinds = kindsInState('in', level)
+    if (admitted === undefined) {
+      admitted = kinds
+      startSending(kinds, standing)
+    } else if (admitted.join() !== kinds.join()) {
+      pauseSending()
+      void link.reconnect()
+    }
+  }
+
+  const ask = async (): Promise<void> => {
+    const answer = await client.ask('status', { keys_number: trust.keysNumber() }, { deadlineMs: statusDeadlineMs })
+    if (isOver || !link.isConnected()) return
+    const clockOffsetMs = answer.time * 1000 - now()
+    if (answer.ok) apply(standingOf(answer, clockOffsetMs))
+    else onStanding({ refused: answer.code ?? 'internal_error', detail: answer.detail, clockOffsetMs })
+  }
+  const look = async (): Promise<void> => {
+    if (isAsking || isOver) return
+    isAsking = true
+    clearTimeout(timer)
+    try {
+      if (link.isConnected()) await ask()
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      logger.warn({ event: 'status_failed', code: error.code }, 'the device’s state is not known')
+      if (!isOver) onStanding({ refused: error.code, detail: error.detail, clockOffsetMs: undefined })
+    } finally {
+      isAsking = false
+    }
+    const isSettled = admitted !== undefined && level !== 'pending'
+    if (!isOver) timer = setTimeout(look, isSettled ? timing.statusPollMs : timing.pendingPollMs)
+  }
+
+  const recheck = calmly(() => void look())
+  const reconnect = calmly(() => {
+    pauseSending()
+    void link.reconnect()
+  })
+  const onEvent = (event: LinkEvent): void => {
+    if (isOver) return
+    if (event === 'connected') void look()
+    // Admitted in another state than the one that we then learned: another connection gets the permissions of now.
+    else if (event === 'forbidden') reconnect()
+    else pauseSending()
+  }
+
+  link.onEvent(onEvent)
+  void look()
+  return {
+    recheck,
+    end: () => {
+      isOver = true
+      clearTimeout(timer)
+      pauseSending()
+    },
+  }
+}
+
+/** Puts the answer to the registration's challenge in the outbox, once (DA-1): the identity names the operation. */
+const answerChallenge = (outbox: Outbox, { device_id, challenge, challenge_op }: Enrolled): void => {
+  outbox.enqueue({ kid: device_id, kind: 'challenge', opId: challenge_op, body: { device_id, challenge } })
+}

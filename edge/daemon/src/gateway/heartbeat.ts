@@ -1,0 +1,66 @@
+import type { Logger } from '@lenserfight/runtime'
+import type { ReasonCode, ReceiptItem } from '@lenserfight/schemas'
+import type { GatewayClient } from './client.ts'
+
+const remembered = 16
+
+/** What a heartbeat says (DH-2). Neither member is used for authorization. */
+export interface HeartbeatBody {
+  readonly daemon_version: string
+  readonly gateway_status: string
+}
+
+/** Sends heartbeats (DH-1). They are no operations: a lost one is followed by the next, and the newest wins. */
+export interface Heartbeat {
+  /** Beats now and from then on. */
+  readonly start: (client: Pick<GatewayClient, 'sign' | 'publish'>) => void
+  readonly stop: () => void
+  readonly receive: (items: readonly ReceiptItem[]) => void
+  /** When a heartbeat was last accepted, milliseconds since 1970. */
+  readonly acceptedAt: () => number | null
+}
+
+export interface HeartbeatOptions {
+  readonly everyMs: number
+  readonly body: () => HeartbeatBody
+  readonly logger: Logger
+  readonly onRefused: (code: ReasonCode) => void
+  readonly now?: () => number
+}
+
+export const createHeartbeat = (options: HeartbeatOptions): Heartbeat => {
+  const { everyMs, body, logger, onRefused, now = Date.now } = options
+  const sent = new Set<string>()
+  let timer: NodeJS.Timeout | undefined
+  let acceptedAt: number | null = null
+
+  const beat = (client: Pick<GatewayClient, 'sign' | 'publish'>): void => {
+    const { digest, bytes } = client.sign('heartbeat', body())
+    sent.add(digest)
+    const [oldest] = sent
+    if (sent.size > remembered && oldest !== undefined) sent.delete(oldest)
+    client.publish('heartbeat', bytes)
+  }
+  const stop = (): void => clearInterval(timer)
+
+  return {
+    start: (client) => {
+      stop()
+      beat(client)
+      timer = setInterval(beat, everyMs, client)
+    },
+    stop,
+    receive: (items) => {
+      for (const { digest, ok, code = 'internal_error' } of items) {
+        if (!sent.delete(digest)) continue
+        if (ok) {
+          acceptedAt = now()
+          continue
+        }
+        logger.warn({ event: 'heartbeat_refused', code }, 'a heartbeat was refused')
+        onRefused(code)
+      }
+    },
+    acceptedAt: () => acceptedAt,
+  }
+}

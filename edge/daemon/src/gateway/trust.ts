@@ -1,0 +1,72 @@
+import { type GatewayBodies, type KeyList, verifyGatewayMessage, verifyKeyList } from '@lenserfight/bus'
+import { readEnvelope } from '@lenserfight/envelope'
+import { CodedError, type Descriptor } from '@lenserfight/schemas'
+
+/** The gateway's keys as this machine knows them: a list counts only with the signature of the root key that was pinned. */
+export interface GatewayTrust {
+  readonly descriptor: Descriptor
+  /** The number of the list, 0 where there is none yet. */
+  readonly keysNumber: () => number
+  /**
+   * Takes a newer key list. What is not signed by the root key, and what is older, changes nothing.
+   * @returns whether it was taken
+   */
+  readonly offerKeys: (text: string) => boolean
+  /**
+   * The body of a message that the gateway signed for this key id.
+   * @throws CodedError `signer_untrusted`
+   */
+  readonly open: <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string) => GatewayBodies[K]
+}
+
+export interface TrustOptions {
+  readonly descriptor: Descriptor
+  /** The list that is on disk. */
+  readonly keys: string | undefined
+  /** Keeps a list that was taken. */
+  readonly onKeys: (text: string) => void
+  /** Milliseconds since 1970. */
+  readonly now?: () => number
+}
+
+/** A key list that an answer carries. It is read before the answer is trusted, because its own signature is the root's. */
+const carriedKeys = (bytes: Uint8Array): string | undefined => {
+  const read = readEnvelope(bytes)
+  if (!read.ok) return undefined
+  const { result } = read.envelope.body as { result?: { keys?: unknown } }
+  return typeof result?.keys === 'string' ? result.keys : undefined
+}
+
+export const createTrust = ({ descriptor, keys, onKeys, now = Date.now }: TrustOptions): GatewayTrust => {
+  let list: KeyList | undefined
+  const read = (text: string): KeyList | undefined => {
+    try {
+      return verifyKeyList(text, descriptor)
+    } catch (error) {
+      if (error instanceof CodedError) return undefined
+      throw error
+    }
+  }
+  if (keys !== undefined) list = read(keys)
+  const offerKeys = (text: string): boolean => {
+    const next = read(text)
+    if (next === undefined || next.number <= (list?.number ?? 0)) return false
+    list = next
+    onKeys(text)
+    return true
+  }
+  const verify = <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string): GatewayBodies[K] => {
+    if (list === undefined) throw new CodedError('signer_untrusted', 'no key list yet')
+    return verifyGatewayMessage(bytes, list, { kind, use: kind, to, now: now() })
+  }
+  return {
+    descriptor,
+    keysNumber: () => list?.number ?? 0,
+    offerKeys,
+    open: (kind, bytes, to) => {
+      const carried = kind === 'answer' ? carriedKeys(bytes) : undefined
+      if (carried !== undefined) offerKeys(carried)
+      return verify(kind, bytes, to)
+    },
+  }
+}

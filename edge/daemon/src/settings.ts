@@ -1,0 +1,70 @@
+import { Bytes16, Bytes32, CodedError, Descriptor, OpId, ShortText, UnixSeconds, Uuid } from '@lenserfight/schemas'
+import Type, { type Static, type TSchema } from 'typebox'
+import { Check } from 'typebox/value'
+import type { Store } from './store.ts'
+
+/**
+ * This machine's identity. It is written before each step of enrolling, so that a step taken again is the same step:
+ * the key's name before the key, the op_id before the request.
+ */
+export const Identity = Type.Object({
+  /** Name of the private key in the keychain. */
+  key_name: ShortText(128),
+  /** The operation that registers it. */
+  op_id: OpId,
+  public_key: Bytes32,
+  name: ShortText(64),
+  device_type: ShortText(16),
+  os: ShortText(64),
+  gateway_id: Uuid,
+  lenser: Uuid,
+  /** From here on known only once registered. */
+  device_id: Type.Optional(Uuid),
+  challenge: Type.Optional(Bytes16),
+  registered_at: Type.Optional(UnixSeconds),
+  /** The operation that answers the challenge. */
+  challenge_op: Type.Optional(OpId),
+})
+export type Identity = Static<typeof Identity>
+/** An identity that the gateway has given an id. */
+export type Enrolled = Identity & Required<Pick<Identity, 'device_id' | 'challenge' | 'challenge_op'>>
+
+/** The gateway's root-signed key list, as canonical text. */
+const Keys = Type.String()
+
+const settings = { descriptor: Descriptor, keys: Keys, identity: Identity } as const
+type SettingName = keyof typeof settings
+type Setting<N extends SettingName> = Static<(typeof settings)[N]>
+
+/** What this machine has pinned and who it is. */
+export interface Settings {
+  /** @throws CodedError `state_unwritable` where what is kept does not have its form */
+  readonly get: <N extends SettingName>(name: N) => Setting<N> | undefined
+  readonly set: <N extends SettingName>(name: N, value: Setting<N>) => void
+  readonly delete: (name: SettingName) => void
+}
+
+export const createSettings = (store: Store): Settings => ({
+  get: <N extends SettingName>(name: N) => {
+    const row = store.get<{ value: string }>('SELECT value FROM settings WHERE key = ?', name)
+    if (row === undefined) return undefined
+    const value: unknown = JSON.parse(row.value)
+    // To go on as if there were none would enrol this machine a second time.
+    if (!Check(settings[name] as TSchema, value)) throw new CodedError('state_unwritable', `${name} is damaged`)
+    return value as Setting<N>
+  },
+  set: (name, value) => {
+    store.run(
+      'INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
+      name,
+      JSON.stringify(value),
+    )
+  },
+  delete: (name) => {
+    store.run('DELETE FROM settings WHERE key = ?', name)
+  },
+})
+
+/** The identity, if it has been registered. */
+export const enrolledOf = (identity: Identity | undefined): Enrolled | undefined =>
+  identity?.device_id && identity.challenge && identity.challenge_op ? (identity as Enrolled) : undefined

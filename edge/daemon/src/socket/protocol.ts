@@ -1,0 +1,74 @@
+import { isReasonCode, type ReasonCode } from '@lenserfight/schemas'
+import Type, { type Static } from 'typebox'
+import { Check } from 'typebox/value'
+
+/** Limits of the local socket: who may reach it is this user alone, and may still be broken. */
+export const socketLimits = {
+  lineBytes: 512 * 1024,
+  connections: 64,
+  requestsPerConnection: 16,
+  /** A line must be whole within this, milliseconds. */
+  lineMs: 10_000,
+  /** The longest that a request may ask to wait, milliseconds. */
+  waitMs: 10 * 60_000,
+  /** Answers that a client does not read pile up to this many bytes. */
+  unreadBytes: 4 * 1024 * 1024,
+} as const
+
+const TimeoutMs = Type.Integer({ minimum: 0, maximum: socketLimits.waitMs })
+/** A body of the contract without what the daemon adds: kind, aud and op_id. */
+const Partial = Type.Record(Type.String(), Type.Unknown())
+const closed = { additionalProperties: false } as const
+
+/** The methods, with what each takes. */
+export const methods = {
+  status: Type.Object({}, closed),
+  'run.start': Type.Object({ run: Partial, timeout_ms: TimeoutMs }, closed),
+  'run.attest': Type.Object({ attestation: Partial, timeout_ms: TimeoutMs }, closed),
+  'operation.wait': Type.Object({ op_id: Type.String(), timeout_ms: TimeoutMs }, closed),
+} as const
+export type MethodName = keyof typeof methods
+export type MethodParams<N extends MethodName> = Static<(typeof methods)[N]>
+
+const RequestId = Type.Union([Type.Integer({ minimum: 0 }), Type.String({ minLength: 1, maxLength: 64 })])
+export type RequestId = Static<typeof RequestId>
+const Request = Type.Object({ id: RequestId, method: Type.String(), params: Type.Optional(Type.Unknown()) }, closed)
+
+/** One request; it is of its method's form. */
+export type SocketRequest = { [N in MethodName]: { id: RequestId; method: N; params: MethodParams<N> } }[MethodName]
+
+export type SocketResponse =
+  | { readonly id: RequestId | null; readonly ok: true; readonly result: Readonly<Record<string, unknown>> }
+  | { readonly id: RequestId | null; readonly ok: false; readonly code: ReasonCode; readonly detail?: string }
+
+const refusal = (id: RequestId | null, detail: string): SocketResponse => ({ id, ok: false, code: 'usage', detail })
+
+/** Reads one line. What is no request of a known method is its refusal. */
+export const parseRequest = (
+  line: string,
+): { readonly request: SocketRequest } | { readonly refusal: SocketResponse } => {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch {
+    return { refusal: refusal(null, 'a line is not JSON') }
+  }
+  if (!Check(Request, value)) return { refusal: refusal(null, 'a request has id, method and params') }
+  const { id, method, params = {} } = value
+  if (!Object.hasOwn(methods, method)) return { refusal: refusal(id, 'there is no such method') }
+  if (!Check(methods[method as MethodName], params)) return { refusal: refusal(id, 'the params are not the method’s') }
+  return { request: { id, method, params } as SocketRequest }
+}
+
+/** Reads one line of the daemon's. Undefined for what is no response. */
+export const parseResponse = (line: string): SocketResponse | undefined => {
+  let value: Partial<SocketResponse> | null
+  try {
+    value = JSON.parse(line) as Partial<SocketResponse> | null
+  } catch {
+    return undefined
+  }
+  if (typeof value !== 'object' || value === null) return undefined
+  if (value.ok === true) return typeof value.result === 'object' ? (value as SocketResponse) : undefined
+  return value.ok === false && isReasonCode(value.code) ? (value as SocketResponse) : undefined
+}

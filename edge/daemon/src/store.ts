@@ -1,0 +1,111 @@
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
+import { ensurePrivateFile } from '@lenserfight/keychain'
+import { CodedError } from '@lenserfight/schemas'
+
+/** One statement a member; applied in order once, then never changed. */
+const schemas = [
+  `CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+   CREATE TABLE operations (
+     op_id TEXT PRIMARY KEY,
+     kid TEXT NOT NULL,
+     kind TEXT NOT NULL,
+     body TEXT NOT NULL,
+     state TEXT NOT NULL CHECK (state IN ('waiting', 'sent', 'done', 'failed')),
+     attempts INTEGER NOT NULL DEFAULT 0,
+     refusals INTEGER NOT NULL DEFAULT 0,
+     next_at INTEGER NOT NULL,
+     created_at INTEGER NOT NULL,
+     ended_at INTEGER,
+     last_code TEXT,
+     outcome TEXT,
+     CHECK ((state IN ('done', 'failed')) = (outcome IS NOT NULL AND ended_at IS NOT NULL))
+   ) STRICT;
+   CREATE INDEX operations_open ON operations (next_at) WHERE state IN ('waiting', 'sent');
+   CREATE INDEX operations_ended ON operations (ended_at) WHERE state IN ('done', 'failed');
+   CREATE TABLE attempts (
+     digest TEXT PRIMARY KEY,
+     op_id TEXT NOT NULL REFERENCES operations ON DELETE CASCADE,
+     number INTEGER NOT NULL,
+     sent_at INTEGER NOT NULL
+   ) STRICT;
+   CREATE INDEX attempts_of ON attempts (op_id);`,
+] as const
+
+/** A row as SQLite returns it. */
+export type Row = Record<string, string | number | bigint | null | Uint8Array>
+
+/** The daemon's durable state: one SQLite file in the state folder. Calls are synchronous and durable on return. */
+export interface Store {
+  readonly run: (sql: string, ...values: SQLInputValue[]) => number
+  readonly get: <T = Row>(sql: string, ...values: SQLInputValue[]) => T | undefined
+  readonly all: <T = Row>(sql: string, ...values: SQLInputValue[]) => T[]
+  /** All of it, or, when the function throws, nothing. */
+  readonly transaction: <T>(work: () => T) => T
+  readonly close: () => void
+}
+
+const asStateError = (error: unknown): unknown => {
+  if (error instanceof CodedError) return error
+  const code = (error as { code?: unknown } | null)?.code
+  return code === 'ERR_SQLITE_ERROR' ? new CodedError('state_unwritable', undefined, { cause: error }) : error
+}
+
+const guarded = <T>(work: () => T): T => {
+  try {
+    return work()
+  } catch (error) {
+    throw asStateError(error)
+  }
+}
+
+const migrate = (db: DatabaseSync, file: string): void => {
+  const { user_version: version } = db.prepare('PRAGMA user_version').get() as { user_version: number }
+  if (version > schemas.length) throw new CodedError('state_unwritable', `${file} was written by a newer program`)
+  for (const [index, schema] of schemas.entries()) {
+    if (index < version) continue
+    db.exec(`BEGIN IMMEDIATE; ${schema} PRAGMA user_version = ${index + 1}; COMMIT`)
+  }
+}
+
+/**
+ * Opens the state file, making it (0600) where there is none. Several processes may have it open.
+ * @throws CodedError `state_unwritable`, `insecure_permissions`
+ */
+export const openStore = (file: string): Store =>
+  guarded(() => {
+    ensurePrivateFile(file)
+    const db = new DatabaseSync(file, { timeout: 5000 })
+    // An entry must have reached the disk before anyone is told that it is kept.
+    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
+    migrate(db, file)
+    return wrap(db)
+  })
+
+const wrap = (db: DatabaseSync): Store => {
+  const prepared = new Map<string, ReturnType<DatabaseSync['prepare']>>()
+  const prepare = (sql: string) => {
+    const known = prepared.get(sql) ?? db.prepare(sql)
+    prepared.set(sql, known)
+    return known
+  }
+  return {
+    run: (sql, ...values) => guarded(() => Number(prepare(sql).run(...values).changes)),
+    get: <T>(sql: string, ...values: SQLInputValue[]) => guarded(() => prepare(sql).get(...values) as T | undefined),
+    all: <T>(sql: string, ...values: SQLInputValue[]) => guarded(() => prepare(sql).all(...values) as T[]),
+    transaction: (work) =>
+      guarded(() => {
+        db.exec('BEGIN IMMEDIATE')
+        try {
+          const result = work()
+          db.exec('COMMIT')
+          return result
+        } catch (error) {
+          if (db.isTransaction) db.exec('ROLLBACK')
+          throw error
+        }
+      }),
+    close: () => {
+      if (db.isOpen) db.close()
+    },
+  }
+}
