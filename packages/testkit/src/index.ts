@@ -1,2 +1,15 @@
 export { readTestEnvironment, type TestEnvironment, testVariables } from './env.ts'
+export {
+  type Account,
+  makeAccount,
+  makeDevice,
+  makeRunner,
+  makeSession,
+  makeVersion,
+  type OwnerDatabase,
+  type Signatory,
+  setLevel,
+  transitionsTo,
+  type Version,
+} from './fixtures.ts'
 export { type TestDatabase, testPostgres } from './postgres.ts'
