@@ -1,0 +1,74 @@
+import { call, type Pool } from '@lenserfight/db'
+import type { SignerRecord } from '@lenserfight/envelope'
+import { CodedError, isReasonCode, type ReceiptItem } from '@lenserfight/schemas'
+import type { AppliedKind, Item } from './decode.ts'
+
+/** The function that applies each kind. */
+const appliers: Readonly<Record<AppliedKind, string>> = {
+  heartbeat: 'devices.fn_device_heartbeat',
+  run_start: 'execution.fn_run_start',
+  attestation: 'execution.fn_record_execution_attestation',
+}
+
+/** Envelopes that one call applies at most: its locks are held until all of them are. */
+const perCall = 512
+
+/** The database as the evaluator knows it: its own functions by name, and nothing else (role ltg_trust_evaluator). */
+export interface EvaluatorStore {
+  /** The devices on record under these kids. */
+  readonly signers: (kids: readonly string[]) => Promise<ReadonlyMap<string, SignerRecord>>
+  /** Applies items of one kind; what became of each, in their order. Applying again gives the same results again. */
+  readonly apply: (kind: AppliedKind, items: readonly Item[]) => Promise<ReceiptItem[]>
+  /** Judges runs again whose time has come; how many. */
+  readonly reevaluate: (limit: number) => Promise<number>
+}
+
+interface SignerRow {
+  readonly kid: string
+  readonly signer: 'device' | 'session'
+  readonly lenser_id: string
+  readonly public_key: Buffer
+}
+
+/** Reads what a function said of one item; its code is never passed on unread. */
+const readOutcome = (value: unknown, { digest }: Item): ReceiptItem => {
+  const { ok, code, detail, result, op_id, ...rest } = (value ?? {}) as Record<string, unknown>
+  if (rest.digest !== digest) throw new CodedError('internal_error', 'an outcome is of another envelope')
+  const operation = typeof op_id === 'string' ? { op_id } : {}
+  if (ok === true && typeof result === 'object' && result !== null) {
+    return { digest, ok, result: result as Record<string, unknown>, ...operation }
+  }
+  if (ok === false && isReasonCode(code)) {
+    return { digest, ok, code, ...(typeof detail === 'string' ? { detail } : {}), ...operation }
+  }
+  throw new CodedError('internal_error', 'a function returned no outcome')
+}
+
+/** Binds the store to a pool. Everything throws InfrastructureError where the database is gone. */
+export const createStore = (pool: Pool): EvaluatorStore => {
+  const signers = async (kids: readonly string[]): Promise<ReadonlyMap<string, SignerRecord>> => {
+    const rows = await call<SignerRow>(pool, 'devices.fn_signers', [kids])
+    const devices = rows.filter(({ signer }) => signer === 'device')
+    return new Map(
+      devices.map(({ kid, lenser_id, public_key }) => [kid, { kid, lenserId: lenser_id, publicKey: public_key }]),
+    )
+  }
+  const applyPart = async (kind: AppliedKind, items: readonly Item[]): Promise<ReceiptItem[]> => {
+    const rows = await call<{ idx: number; outcome: unknown }>(pool, appliers[kind], [items.map(({ text }) => text)])
+    if (rows.length !== items.length) throw new CodedError('internal_error', 'an outcome is missing')
+    const byIndex = new Map(rows.map(({ idx, outcome }) => [idx, outcome]))
+    return items.map((item, index) => readOutcome(byIndex.get(index + 1), item))
+  }
+  const apply = async (kind: AppliedKind, items: readonly Item[]): Promise<ReceiptItem[]> => {
+    const results: ReceiptItem[] = []
+    for (let from = 0; from < items.length; from += perCall) {
+      results.push(...(await applyPart(kind, items.slice(from, from + perCall))))
+    }
+    return results
+  }
+  const reevaluate = async (limit: number): Promise<number> => {
+    const [row] = await call<{ fn_reevaluate_due: number }>(pool, 'execution.fn_reevaluate_due', [limit])
+    return row?.fn_reevaluate_due ?? 0
+  }
+  return { signers, apply, reevaluate }
+}

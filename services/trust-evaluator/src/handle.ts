@@ -1,0 +1,72 @@
+import { type AddressedReceipt, type Burial, type Disposition, done, type SendReceipts } from '@lenserfight/bus'
+import { isUuidV7, readEnvelope } from '@lenserfight/envelope'
+import { type Logger, short } from '@lenserfight/runtime'
+import type { ReasonCode, ReceiptItem } from '@lenserfight/schemas'
+import type { EvaluatorStore } from './commit.ts'
+import { decide } from './decide.ts'
+import { appliedKinds, type Item } from './decode.ts'
+
+export interface HandlerOptions {
+  readonly gatewayId: string
+  readonly store: EvaluatorStore
+  readonly sendReceipts: SendReceipts
+  readonly logger: Logger
+}
+
+export interface Handler {
+  readonly handle: (items: readonly Item[]) => Promise<readonly Disposition[]>
+  readonly deadLetter: (item: Item | undefined, burial: Burial) => void
+  /** Envelopes applied, and those that a verifier let through and the evaluator refused: anything but 0 is an alarm. */
+  readonly figures: () => { readonly applied: number; readonly disagreements: number }
+}
+
+/** A refusal of what came to no outcome in the database. */
+const refusal = (item: Item, code: ReasonCode): ReceiptItem => {
+  const read = readEnvelope(item.text)
+  const op_id = read.ok ? read.envelope.body.op_id : undefined
+  return { digest: item.digest, ok: false, code, ...(isUuidV7(op_id) ? { op_id: op_id as string } : {}) }
+}
+
+/** Applies verified envelopes batch by batch: decide, commit, tell. */
+export const createHandler = ({ gatewayId, store, sendReceipts, logger }: HandlerOptions): Handler => {
+  const counts = { applied: 0, disagreements: 0 }
+  const addressed = (item: Item, receipt: ReceiptItem): AddressedReceipt => ({
+    lenser: item.lenser,
+    kid: item.kid,
+    item: receipt,
+  })
+  const disagree = ({ kind, kid, digest }: Item, code: ReasonCode): void => {
+    counts.disagreements += 1
+    // One of the two is wrong or lying, so nothing may rest on it (trust.md, rule 12).
+    logger.error({ event: 'verifier_disagrees', code, kind, kid, digest: short(digest) }, 'a verified envelope failed')
+  }
+
+  const handle = async (items: readonly Item[]): Promise<readonly Disposition[]> => {
+    const signers = await store.signers([...new Set(items.map(({ kid }) => kid))])
+    const receipts: AddressedReceipt[] = []
+    const good: Item[] = []
+    for (const item of items) {
+      const code = decide(item, { gatewayId, signerOf: (kid) => signers.get(kid) })
+      if (code === null) {
+        good.push(item)
+        continue
+      }
+      disagree(item, code)
+      receipts.push(addressed(item, refusal(item, code)))
+    }
+    for (const kind of appliedKinds) {
+      const ofKind = good.filter((item) => item.kind === kind)
+      if (ofKind.length === 0) continue
+      const outcomes = await store.apply(kind, ofKind)
+      receipts.push(...ofKind.map((item, index) => addressed(item, outcomes[index] as ReceiptItem)))
+    }
+    counts.applied += good.length
+    sendReceipts(receipts)
+    return items.map(() => done)
+  }
+  const deadLetter = (item: Item | undefined, { incidentId }: Burial): void => {
+    if (item === undefined) return
+    sendReceipts([addressed(item, { ...refusal(item, 'internal_error'), incident_id: incidentId })])
+  }
+  return { handle, deadLetter, figures: () => ({ ...counts }) }
+}

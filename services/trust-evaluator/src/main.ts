@@ -1,0 +1,61 @@
+/** The trust-evaluator: applies heartbeats, runs and attestations, and derives from them what an execution is trusted. */
+import { connectService, consume, createReceipts } from '@lenserfight/bus'
+import { createPool } from '@lenserfight/db'
+import { createLifecycle, createLogger, createState, readConfig, readSecret, serveHealth } from '@lenserfight/runtime'
+import { createStore } from './commit.ts'
+import { defaults, EvaluatorConfig, readSigner } from './config.ts'
+import { decode } from './decode.ts'
+import { createHandler } from './handle.ts'
+import { startReevaluation } from './reevaluate.ts'
+
+const config = readConfig(EvaluatorConfig, process.argv.slice(2))
+const { gateway_id: gatewayId, pg, nats, health, replica } = config
+const logger = createLogger({ service: config.service, replica, level: config.log_level })
+const lifecycle = createLifecycle({ logger, supervised: config.supervised })
+// From here on, so that it can be told to stop while it still waits for the broker.
+const ended = lifecycle.run()
+const state = createState({ logger })
+const signer = readSigner(config)
+
+const figures: { consumer?: () => object; applied?: () => object; reevaluation?: () => object } = {}
+const healthServer = await serveHealth({
+  ...health,
+  state: state.state,
+  since: state.since,
+  details: () => ({ replica, ...figures.applied?.(), ...figures.consumer?.(), ...figures.reevaluation?.() }),
+  logger,
+})
+lifecycle.onStop('health', healthServer.close, 1000)
+
+const pool = createPool({ ...pg, password: readSecret(pg.password_file), logger })
+lifecycle.onStop('pool', () => pool.end(), 5000)
+const store = createStore(pool)
+const reevaluation = startReevaluation({ store, everyMs: config.reevaluate_ms ?? defaults.reevaluateMs, logger })
+figures.reevaluation = reevaluation.figures
+lifecycle.onStop('reevaluation', reevaluation.stop, 10_000)
+
+state.set('connecting')
+const bus = await connectService({ service: 'trust-evaluator', nats, logger })
+lifecycle.onStop('bus', bus.close, 5000)
+
+const sendReceipts = createReceipts({ bus, gatewayId, signer, now: Date.now })
+const handler = createHandler({ gatewayId, store, sendReceipts, logger })
+figures.applied = handler.figures
+const consumption = consume({
+  bus,
+  stream: 'LTG_VERIFIED',
+  consumer: 'trust-evaluator',
+  decode,
+  handle: handler.handle,
+  deadLetter: handler.deadLetter,
+  deadData: ({ text }) => text,
+  batch: { maxMessages: 16, maxWaitMs: 5 },
+  concurrency: config.concurrency ?? defaults.concurrency,
+  logger,
+  onState: state.set,
+})
+figures.consumer = consumption.stats
+lifecycle.onStop('consumption', consumption.stop, 10_000)
+
+logger.info({ event: 'started' }, 'the trust-evaluator runs')
+await ended

@@ -1,0 +1,80 @@
+import { newUuidV7 } from '@lenserfight/envelope'
+import { type Device, hashOf, type Outcome, type World } from './_world.ts'
+
+type Body = Record<string, unknown>
+
+export const heartbeat = (more: Body = {}) => ({
+  kind: 'heartbeat' as const,
+  daemon_version: '0.1.0',
+  gateway_status: 'connected',
+  ...more,
+})
+
+export const runStart = (more: Body = {}) => ({
+  kind: 'run_start' as const,
+  op_id: newUuidV7(),
+  command_hash: hashOf(1),
+  inputs: [{ name: 'in.txt', sha256: hashOf(2), bytes: 3 }],
+  ...more,
+})
+
+/** What an honest edge attests of a run: the hashes of its permit, and what came of it. */
+export const attestation = (permit: Body, more: Body = {}) => ({
+  kind: 'attestation' as const,
+  op_id: newUuidV7(),
+  run_id: permit.run_id,
+  command_hash: hashOf(1),
+  stdin_hash: null,
+  stdout_hash: hashOf(3),
+  inputs: [{ name: 'in.txt', sha256: hashOf(2), bytes: 3 }],
+  outputs: [],
+  lens_hash: permit.lens_hash ?? null,
+  workflow_hash: permit.workflow_hash ?? null,
+  started_at: 1_790_000_000_000,
+  ended_at: 1_790_000_000_123,
+  exit_code: 0,
+  signal: null,
+  ...more,
+})
+
+/** An account with an approved device, a runner bound to it, and a lens version with both hashes. */
+export interface Setting {
+  readonly lenser: string
+  readonly device: Device
+  readonly runner: string
+  readonly version: string
+}
+
+export const addRunner = async (world: World, device: Device): Promise<string> => {
+  const runner = await world.insert('execution.runners', { lenser_id: device.lenser, name: newUuidV7() })
+  await world.insert('execution.runner_device_bindings', { runner_id: runner, device_id: device.id })
+  return runner
+}
+
+export const addVersion = (world: World, lenser: string): Promise<string> =>
+  world.insert('lenses.versions', {
+    lenser_id: lenser,
+    lens_hash: Buffer.alloc(32, 4),
+    workflow_hash: Buffer.alloc(32, 5),
+  })
+
+export const addSetting = async (world: World): Promise<Setting> => {
+  const lenser = await world.addLenser()
+  const device = await world.addDevice(lenser)
+  return { lenser, device, runner: await addRunner(world, device), version: await addVersion(world, lenser) }
+}
+
+export const addSubmission = (world: World, lenser: string, contender: string | null = null): Promise<string> =>
+  world.insert('battles.submissions', { submitter_lenser_id: lenser, contender_id: contender })
+
+/** A heartbeat, then a run with everything named; its permit. */
+export const startRun = async (world: World, { device, runner, version }: Setting, more: Body = {}): Promise<Body> => {
+  await world.send(device, heartbeat())
+  const started = await world.send(device, runStart({ runner_id: runner, version_id: version, ...more }))
+  if (!started.ok) throw new TypeError(`run_start: ${started.code}`)
+  return started.result
+}
+
+/** A run and its attestation, everything as it should be; `more` changes the attestation. */
+export const runAndAttest = async (world: World, setting: Setting, more: Body = {}): Promise<Outcome> =>
+  world.send(setting.device, attestation(await startRun(world, setting), more))

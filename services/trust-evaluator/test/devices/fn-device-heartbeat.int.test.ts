@@ -1,0 +1,166 @@
+import test from 'ava'
+import { heartbeat, runStart } from '../_bodies.ts'
+import { createWorld, type Device, type World } from '../_world.ts'
+
+let world: World
+test.before(async () => {
+  world = await createWorld()
+})
+test.after.always(() => world?.close())
+
+interface Row {
+  trust_level: string
+  last_heartbeat_at: Date | null
+  daemon_version: string | null
+  gateway_status: string
+}
+const rowOf = (device: Device): Promise<Row> =>
+  world.one<Row>(
+    `SELECT trust_level, last_heartbeat_at, daemon_version, gateway_status
+       FROM devices.registered_devices WHERE id = $1`,
+    [device.id],
+  )
+const recordsOf = async (device: Device): Promise<number> =>
+  (
+    await world.one<{ n: number }>(
+      `SELECT count(*)::int AS n FROM audit.pending WHERE device_id = $1 AND event_kind = 'heartbeat'`,
+      [device.id],
+    )
+  ).n
+const addDevice = async (levels?: Parameters<World['addDevice']>[1]) => world.addDevice(await world.addLenser(), levels)
+
+test('DH-2: a heartbeat updates last_heartbeat_at, daemon_version and gateway_status', async (t) => {
+  const device = await addDevice()
+  const stored = Date.now() - 1000
+  const outcome = await world.send(device, heartbeat({ daemon_version: '1.2.3', gateway_status: 'degraded' }), {
+    stored,
+  })
+  t.deepEqual(outcome.result, { trust_level: 'approved' })
+  t.is(outcome.lenser, device.lenser)
+  t.deepEqual(await rowOf(device), {
+    trust_level: 'approved',
+    last_heartbeat_at: new Date(stored),
+    daemon_version: '1.2.3',
+    gateway_status: 'degraded',
+  })
+})
+
+test('DH-1: a heartbeat without a verified claim changes nothing', async (t) => {
+  const device = await addDevice()
+  const texts = [
+    await world.seal(device, heartbeat(), { verdict: 'none' }),
+    await world.seal(device, heartbeat(), { verdict: 'nonce_replay' }),
+    await world.seal(device, heartbeat(), { door: 'ask' }),
+  ]
+  t.deepEqual(
+    (await world.apply('heartbeat', texts)).map(({ code }) => code),
+    ['claim_expired', 'claim_expired', 'claim_expired'],
+  )
+  t.is((await rowOf(device)).last_heartbeat_at, null)
+  t.is(await recordsOf(device), 0)
+})
+
+test('DH-1: bytes that are not those of the claim change nothing', async (t) => {
+  const device = await addDevice()
+  const text = await world.seal(device, heartbeat())
+  const [outcome] = await world.apply('heartbeat', [text.replace('connected', 'degraded!')])
+  t.is(outcome?.code, 'claim_expired')
+  t.is((await rowOf(device)).last_heartbeat_at, null)
+})
+
+test('DH-5: the same heartbeat again gives the same result and leaves one record', async (t) => {
+  const device = await addDevice()
+  const text = await world.seal(device, heartbeat())
+  const outcomes = [...(await world.apply('heartbeat', [text, text])), ...(await world.apply('heartbeat', [text]))]
+  for (const { ok } of outcomes) t.true(ok)
+  t.is(await recordsOf(device), 1)
+})
+
+test('of heartbeats in any order the one stored last wins', async (t) => {
+  const device = await addDevice()
+  const now = Date.now()
+  const of = (daemon_version: string, stored: number) => world.seal(device, heartbeat({ daemon_version }), { stored })
+  await world.apply('heartbeat', [await of('b', now - 1000), await of('c', now), await of('a', now - 2000)])
+  t.is((await rowOf(device)).daemon_version, 'c')
+  await world.apply('heartbeat', [await of('d', now - 500)])
+  t.deepEqual(await rowOf(device), { ...(await rowOf(device)), daemon_version: 'c', last_heartbeat_at: new Date(now) })
+  t.is(await recordsOf(device), 4)
+})
+
+test('DH-3: a heartbeat brings an offline device back to what it was, audited', async (t) => {
+  for (const earlier of ['approved', 'trusted'] as const) {
+    const device = await addDevice(earlier === 'trusted' ? ['approved', 'trusted', 'offline'] : ['approved', 'offline'])
+    const outcome = await world.send(device, heartbeat())
+    t.deepEqual(outcome.result, { trust_level: earlier })
+    t.is((await rowOf(device)).trust_level, earlier)
+    const { payload } = await world.one<{ payload: object }>(
+      'SELECT payload FROM audit.hash_chains WHERE device_id = $1 ORDER BY seq DESC LIMIT 1',
+      [device.id],
+    )
+    t.deepEqual(payload, { from: 'offline', to: earlier, actor: 'server', reason: 'heartbeat' })
+  }
+})
+
+test('an unhealthy device may send heartbeats and stays unhealthy; a revoked or blocked one is refused', async (t) => {
+  const unhealthy = await addDevice(['approved', 'unhealthy'])
+  t.deepEqual((await world.send(unhealthy, heartbeat())).result, { trust_level: 'unhealthy' })
+  for (const level of ['revoked', 'blocked'] as const) {
+    const device = await addDevice(['approved', level])
+    t.is((await world.send(device, heartbeat())).code, `device_${level}`)
+    t.is((await rowOf(device)).last_heartbeat_at, null)
+    t.is(await recordsOf(device), 0)
+  }
+})
+
+test('outcomes keep the order of their envelopes, and one that cannot be applied leaves its neighbours alone', async (t) => {
+  const [a, b] = [await addDevice(), await addDevice()]
+  const texts = [
+    await world.seal(b, heartbeat()),
+    await world.seal(a, heartbeat(), { verdict: 'none' }),
+    await world.seal(b, runStart()),
+    await world.seal(a, heartbeat()),
+  ]
+  const outcomes = await world.apply('heartbeat', texts)
+  t.deepEqual(
+    outcomes.map(({ kid, ok, code }) => [kid, ok, code]),
+    [
+      [b.id, true, undefined],
+      [a.id, false, 'claim_expired'],
+      [b.id, false, 'kind_mismatch'],
+      [a.id, true, undefined],
+    ],
+  )
+  t.deepEqual(await world.apply('heartbeat', []), [])
+})
+
+test('heartbeats are kept for an hour', async (t) => {
+  const device = await addDevice()
+  await world.owner.query(
+    `INSERT INTO devices.heartbeats VALUES ($1, now() - interval '61 minutes', '\\x01'), ($1, now() - interval '59 minutes', '\\x02')`,
+    [device.id],
+  )
+  await world.send(device, heartbeat())
+  t.is(
+    (
+      await world.one<{ n: number }>('SELECT count(*)::int AS n FROM devices.heartbeats WHERE device_id = $1', [
+        device.id,
+      ])
+    ).n,
+    2,
+  )
+})
+
+test('law 7: a heartbeat that waits for a revoke in flight is refused', async (t) => {
+  const device = await addDevice()
+  const other = await world.owner.connect()
+  try {
+    await other.query('BEGIN')
+    await other.query(`UPDATE devices.registered_devices SET trust_level = 'revoked' WHERE id = $1`, [device.id])
+    const waiting = world.send(device, heartbeat())
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    await other.query('COMMIT')
+    t.is((await waiting).code, 'device_revoked')
+  } finally {
+    other.release()
+  }
+})
