@@ -1,0 +1,177 @@
+import type { AddressedReceipt } from '@lenserfight/bus'
+import { encodeBase64Url, envelopeDigest, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
+import { createLogger, InfrastructureError } from '@lenserfight/runtime'
+import { CodedError, checkBody } from '@lenserfight/schemas'
+import test from 'ava'
+import { createStore } from '../src/commit.ts'
+import type { AppliedKind, Item } from '../src/decode.ts'
+import { createHandler } from '../src/handle.ts'
+import { startReevaluation } from '../src/reevaluate.ts'
+import { addSetting, attestation, heartbeat, runStart, startRun } from './_bodies.ts'
+import { createWorld, type Device, gatewayId, type World } from './_world.ts'
+
+let world: World
+test.before(async () => {
+  world = await createWorld()
+})
+test.after.always(() => world?.close())
+
+const itemOf = (kind: AppliedKind, device: Device, text: string): Item => ({
+  kind,
+  lenser: device.lenser,
+  kid: device.id,
+  digest: encodeBase64Url(envelopeDigest(Buffer.from(text))),
+  stored: String(BigInt(Date.now()) * 1_000_000n),
+  text,
+})
+/** The service's pipeline over the real database, and what it says and logs. */
+const createRig = () => {
+  const receipts: AddressedReceipt[] = []
+  const lines: Record<string, unknown>[] = []
+  const logger = createLogger({
+    service: 'trust-evaluator',
+    level: 'info',
+    destination: { write: (line: string) => lines.push(JSON.parse(line)) },
+  })
+  const handler = createHandler({
+    gatewayId,
+    store: createStore(world.evaluator),
+    sendReceipts: (more) => receipts.push(...more),
+    logger,
+  })
+  return { ...handler, receipts, lines }
+}
+
+test('a batch of several kinds: each envelope has its receipt, in the form of the contract', async (t) => {
+  const { handle, receipts } = createRig()
+  const setting = await addSetting(world)
+  const permit = await startRun(world, setting)
+  const items = [
+    itemOf('attestation', setting.device, await world.seal(setting.device, attestation(permit))),
+    itemOf('run_start', setting.device, await world.seal(setting.device, runStart({ runner_id: newUuidV7() }))),
+    itemOf('heartbeat', setting.device, await world.seal(setting.device, heartbeat())),
+    itemOf('heartbeat', setting.device, await world.seal(setting.device, heartbeat(), { verdict: 'none' })),
+  ]
+  t.is((await handle(items)).length, 4)
+  const byDigest = new Map(receipts.map((receipt) => [receipt.item.digest, receipt]))
+  const codes = items.map(({ digest }) => byDigest.get(digest)?.item.code)
+  t.deepEqual(codes, [undefined, 'unknown_runner', undefined, 'claim_expired'])
+  t.is(byDigest.get(items[0]?.digest ?? '')?.item.result?.level, 'fully_trusted')
+  for (const { lenser, kid } of receipts) t.deepEqual([lenser, kid], [setting.lenser, setting.device.id])
+  const body = {
+    kind: 'receipt',
+    aud: gatewayId,
+    to: setting.device.id,
+    time: 0,
+    items: receipts.map(({ item }) => item),
+  }
+  t.is(checkBody('receipt', body), null)
+  t.true(receipts.every(({ item }) => item.ok || item.code !== 'unknown_runner' || item.op_id !== undefined))
+})
+
+test('EA-2: an envelope whose signature is forged stores nothing though a claim for it exists, and raises an alarm', async (t) => {
+  const { handle, receipts, lines, figures } = createRig()
+  const setting = await addSetting(world)
+  const permit = await startRun(world, setting)
+  const forger: Device = { ...setting.device, keys: generateKeyPair() }
+  const body = attestation(permit)
+  const forged = itemOf('attestation', setting.device, await world.seal(forger, body))
+  await handle([forged, itemOf('heartbeat', setting.device, await world.seal(setting.device, heartbeat()))])
+  t.is(
+    (await world.owner.query('SELECT FROM execution.attestations WHERE run_id = $1', [permit.run_id])).rows.length,
+    0,
+  )
+  t.deepEqual(receipts[0]?.item, { digest: forged.digest, ok: false, code: 'signature_mismatch', op_id: body.op_id })
+  t.true(receipts[1]?.item.ok, 'its neighbour is applied')
+  t.deepEqual(figures(), { applied: 1, disagreements: 1 })
+  const [alarm] = lines
+  t.like(alarm, { level: 'error', event: 'verifier_disagrees', code: 'signature_mismatch', kind: 'attestation' })
+  t.is(String(alarm?.digest).length, 8)
+})
+
+test('law 2: a batch that comes again after the process died gives the same results', async (t) => {
+  const { handle, receipts } = createRig()
+  const setting = await addSetting(world)
+  const items = [
+    itemOf('run_start', setting.device, await world.seal(setting.device, runStart())),
+    itemOf('heartbeat', setting.device, await world.seal(setting.device, heartbeat())),
+  ]
+  await handle(items)
+  await handle(items)
+  t.deepEqual(receipts.slice(2), receipts.slice(0, 2))
+})
+
+test('a large batch is applied in parts, in order', async (t) => {
+  const { handle, receipts } = createRig()
+  const { device } = await addSetting(world)
+  const texts = await Promise.all(Array.from({ length: 600 }, () => world.seal(device, heartbeat())))
+  const items = texts.map((text) => itemOf('heartbeat', device, text))
+  await handle(items)
+  t.deepEqual(
+    receipts.map(({ item }) => [item.digest, item.ok]),
+    items.map(({ digest }) => [digest, true]),
+  )
+})
+
+test('what is put aside is told its sender, with the incident', (t) => {
+  const { deadLetter, receipts } = createRig()
+  const device: Device = { id: newUuidV7(), lenser: newUuidV7(), keys: generateKeyPair() }
+  const delivery = { subject: '', data: new Uint8Array(), stream: '', seq: 1, stored: '1', deliveries: 1 }
+  deadLetter(itemOf('heartbeat', device, 'no envelope'), {
+    incidentId: device.id,
+    cause: new CodedError('internal_error'),
+    delivery,
+  })
+  deadLetter(undefined, { incidentId: device.id, cause: undefined, delivery })
+  t.is(receipts.length, 1)
+  t.like(receipts[0], { kid: device.id, item: { ok: false, code: 'internal_error', incident_id: device.id } })
+})
+
+test('without a database the batch is held: InfrastructureError, and nothing is said', async (t) => {
+  const { owner } = world.database
+  const pool = world.connect({ ...owner, host: '/nonexistent' })
+  const said: unknown[] = []
+  const logger = createLogger({ service: 'trust-evaluator', level: 'silent' })
+  const { handle } = createHandler({
+    gatewayId,
+    store: createStore(pool),
+    sendReceipts: (more) => said.push(more),
+    logger,
+  })
+  const device: Device = { id: newUuidV7(), lenser: newUuidV7(), keys: generateKeyPair() }
+  await t.throwsAsync(handle([itemOf('heartbeat', device, '{}')]), { instanceOf: InfrastructureError })
+  t.deepEqual(said, [])
+  await pool.end()
+})
+
+test('rule 15: what is due is judged by the loop, which outlives a failing database', async (t) => {
+  const store = createStore(world.evaluator)
+  const setting = await addSetting(world)
+  const now = Date.now()
+  const { result } = await world.send(
+    setting.device,
+    runStart({ runner_id: setting.runner, version_id: setting.version }),
+  )
+  await world.send(setting.device, attestation(result), { stored: now })
+  await world.send(setting.device, heartbeat(), { stored: now - 1 })
+  let failures = 2
+  const logger = createLogger({ service: 'trust-evaluator', level: 'silent' })
+  const reevaluate = async (limit: number): Promise<number> => {
+    if (failures-- > 0) throw new InfrastructureError('gone')
+    return store.reevaluate(limit)
+  }
+  const loop = startReevaluation({ store: { reevaluate }, everyMs: 20, logger })
+  const level = async () =>
+    (
+      await world.one<{ trust_level: string }>(
+        'SELECT trust_level FROM execution.trust_evaluations WHERE run_id = $1 ORDER BY id DESC LIMIT 1',
+        [result.run_id],
+      )
+    ).trust_level
+  for (let tries = 0; tries < 100 && (await level()) !== 'fully_trusted'; tries += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  await loop.stop()
+  t.is(await level(), 'fully_trusted')
+  t.true(loop.figures().judged >= 1)
+})
