@@ -102,7 +102,7 @@ export const createLink = (options: LinkOptions): Link => {
   return {
     isLinked: () => linked,
     setPaused: (next) => {
-      if (paused === next) return
+      if (paused === next || ended.signal.aborted) return
       paused = next
       if (linked) open()
     },
