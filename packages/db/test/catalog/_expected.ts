@@ -1,0 +1,87 @@
+/** The schemas that are ours. */
+export const ourSchemas = [
+  'lensers',
+  'devices',
+  'execution',
+  'agents',
+  'lenses',
+  'battles',
+  'reputation',
+  'xp',
+  'audit',
+  'auth',
+  'public',
+]
+
+/**
+ * Who may execute what: each role has exactly these functions. A new grant is written here by whoever makes it, so that
+ * it is seen.
+ */
+export const grantedFunctions: Record<string, readonly string[]> = {
+  ltg_broker_auth: ['devices.fn_claim_connect', 'devices.fn_signers'],
+  ltg_registrar: [
+    'audit.fn_audit_verify',
+    'devices.fn_claim_ask',
+    'devices.fn_device_approve',
+    'devices.fn_device_list',
+    'devices.fn_device_post_challenge',
+    'devices.fn_device_register_with_key',
+    'devices.fn_device_revoke',
+    'devices.fn_signers',
+    'devices.fn_status',
+    'execution.fn_runner_bind',
+    'lensers.fn_session_login',
+  ],
+  ltg_verifier: ['devices.fn_claim_ingress', 'devices.fn_claims_maintain', 'devices.fn_signers'],
+  ltg_trust_evaluator: [
+    'devices.fn_device_heartbeat',
+    'devices.fn_signers',
+    'execution.fn_compute_submission_trust',
+    'execution.fn_record_execution_attestation',
+    'execution.fn_reevaluate_due',
+    'execution.fn_run_start',
+  ],
+  ltg_audit_chain: ['audit.fn_chain_link'],
+  anon: ['auth.uid'],
+  authenticated: [
+    'audit.fn_chain_verify',
+    'auth.uid',
+    'execution.fn_get_run_trust',
+    'execution.fn_get_submission_trust',
+  ],
+  service_role: ['auth.uid'],
+}
+
+/** The login roles of the services. */
+export const serviceRoles = Object.keys(grantedFunctions).filter((role) => role.startsWith('ltg_'))
+
+/** What people may read of their own; nobody may do more with any table, and no other role anything with one. */
+export const readableByTheirOwners = [
+  'agents.ai_lensers',
+  'agents.policy_evaluations',
+  'agents.workspace_settings',
+  'audit.hash_chains',
+  'battles.contenders',
+  'battles.submissions',
+  'devices.registered_devices',
+  'execution.attestations',
+  'execution.links',
+  'execution.runner_device_bindings',
+  'execution.runners',
+  'execution.runs',
+  'execution.trust_evaluations',
+  'lensers.profiles',
+  'lenses.versions',
+]
+
+/** Evidence: never changed, never removed. */
+export const appendOnly = [
+  'agents.policy_evaluations',
+  'audit.hash_chains',
+  'devices.operations',
+  'execution.attestations',
+  'execution.links',
+  'execution.runs',
+  'execution.trust_evaluations',
+  'public.migrations',
+]
