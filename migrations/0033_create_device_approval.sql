@@ -1,20 +1,53 @@
 -- RFC-0003 §5, second half: the owner approves a device that answered its challenge, or revokes one for ever.
 SET LOCAL ROLE ltg_owner;
 
--- Locks the device that a request names, against claims in flight too: they hold FOR KEY SHARE. Whoever returns from
--- here knows that no claim of this device is half done (law 7). `refusal` is set where it is not the account's.
+-- Locks a device's row against claims in flight too: they hold FOR KEY SHARE. Whoever returns from here knows that no
+-- claim of this device is half done (law 7).
+-- A row lock alone could wait for ever: claims that overlap without a gap share the row past whoever waits for it, and a
+-- device could put off its own revocation by talking. So after a while the table is locked, where waiters stand in line.
+CREATE FUNCTION devices.fn_lock_device(p_id uuid)
+RETURNS devices.registered_devices
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  c_attempts CONSTANT int := 40;
+  c_pause_seconds CONSTANT double precision := 0.005;
+  v_device devices.registered_devices;
+BEGIN
+  FOR n IN 1 .. c_attempts LOOP
+    -- A failed attempt lets go of the table too: two that kept their share of it would wait for each other below.
+    BEGIN
+      SELECT * INTO v_device FROM devices.registered_devices WHERE id = p_id FOR UPDATE NOWAIT;
+      RETURN v_device;
+    EXCEPTION
+      WHEN lock_not_available THEN PERFORM pg_sleep(c_pause_seconds);
+    END;
+  END LOOP;
+  LOCK TABLE devices.registered_devices IN EXCLUSIVE MODE;
+  SELECT * INTO STRICT v_device FROM devices.registered_devices WHERE id = p_id FOR UPDATE;
+  RETURN v_device;
+END
+$$;
+
+-- Locks the device that a request names; `refusal` is set, and nothing locked, where it is not the account's.
 CREATE FUNCTION devices.fn_lock_own_device(p_request devices.request, OUT device devices.registered_devices, OUT refusal jsonb)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  v_id uuid := (p_request.parts).body->>'device_id';
+  v_owner uuid;
 BEGIN
-  SELECT * INTO device FROM devices.registered_devices AS row
-   WHERE row.id = ((p_request.parts).body->>'device_id')::uuid
-     FOR UPDATE;
-  refusal := CASE
-    WHEN NOT FOUND THEN devices.fn_refusal('device_not_found')
-    WHEN device.lenser_id <> p_request.lenser_id THEN devices.fn_refusal('not_owner')
-  END;
+  -- A device never changes hands, so this needs no lock; nobody holds up another account's devices by naming them.
+  SELECT lenser_id INTO v_owner FROM devices.registered_devices WHERE id = v_id;
+  IF NOT FOUND THEN
+    refusal := devices.fn_refusal('device_not_found');
+  ELSIF v_owner <> p_request.lenser_id THEN
+    refusal := devices.fn_refusal('not_owner');
+  ELSE
+    device := devices.fn_lock_device(v_id);
+  END IF;
 END
 $$;
 
