@@ -51,10 +51,12 @@ BEGIN
   IF v_missing IS NOT NULL OR v_expired IS NOT NULL THEN
     LOCK TABLE ONLY devices.envelope_claims IN ACCESS EXCLUSIVE MODE;
   END IF;
-  -- In the default partition: what was refused for its time, and what was accepted and is over.
+  -- In the default partition: what was refused for its time once its message is gone, everything else once its time is over.
   DELETE FROM devices.envelope_claims_default
-    WHERE iat < v_now - v_keep
-      OR (verdict = 'iat_window' AND claimed_at < clock_timestamp() - make_interval(secs => v_keep));
+    WHERE CASE verdict
+      WHEN 'iat_window' THEN claimed_at < clock_timestamp() - make_interval(secs => v_keep)
+      ELSE iat < v_now - v_keep
+    END;
   FOR i IN 1 .. coalesce(cardinality(v_missing), 0) LOOP
     PERFORM devices.fn_claims_make_partition(v_missing[i], c_width);
     made := made + 1;
