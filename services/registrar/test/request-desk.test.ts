@@ -1,0 +1,126 @@
+import { createLogger, InfrastructureError } from '@lenserfight/runtime'
+import { askSubject, CodedError, inSubject } from '@lenserfight/schemas'
+import test from 'ava'
+import type { Answered, Request } from '../src/ask/answer-request.ts'
+import { refused } from '../src/ask/outcome.ts'
+import { createDesk, type Reply } from '../src/ask/request-desk.ts'
+
+const logger = createLogger({ service: 'test', level: 'silent' })
+const lenser = '11111111-1111-4111-8111-111111111111'
+const kidOf = (n: number): string => `22222222-2222-4222-8222-${n.toString().padStart(12, '0')}`
+const subjectOf = (n: number): string => askSubject({ lenser, kid: kidOf(n), kind: 'list' })
+const bytes = new Uint8Array([1])
+const fine: Answered = { outcome: { ok: true, result: {} }, proven: true }
+
+/** A desk whose answers the test gives by hand. */
+const setUp = (over: { isOpen?: boolean; budget?: number; answer?: () => Promise<Answered> } = {}) => {
+  const sent: { request: Request; reply: Reply }[] = []
+  const pending: ((answered: Answered) => void)[] = []
+  let left = over.budget ?? 100
+  let suspected = 0
+  const desk = createDesk({
+    answer: over.answer ?? (() => new Promise<Answered>((resolve) => pending.push(resolve))),
+    send: (request, reply) => sent.push({ request, reply }),
+    unproven: { take: () => left-- > 0 },
+    gate: { isOpen: () => over.isOpen ?? true, suspect: () => suspected++, stop: () => {} },
+    logger,
+    bounds: { at_once: 2, waiting: 3, per_kid: 2 },
+  })
+  const codes = () => sent.map(({ reply }) => (reply.ok ? 'ok' : reply.code))
+  return { desk, sent, pending, codes, suspected: () => suspected }
+}
+
+test('requests are worked on in order, so many at once and no more', async (t) => {
+  const { desk, pending, codes } = setUp()
+  for (const n of [1, 2, 3, 4]) desk.offer(subjectOf(n), bytes)
+  t.is(pending.length, 2)
+  t.is(desk.figures().waiting, 2)
+  pending.shift()?.(fine)
+  await new Promise(setImmediate)
+  t.is(pending.length, 2)
+  while (pending.length > 0) {
+    pending.shift()?.(fine)
+    await new Promise(setImmediate)
+  }
+  await desk.idle()
+  t.deepEqual(codes(), ['ok', 'ok', 'ok', 'ok'])
+})
+
+test('rate_limited: what is over a bound is turned away, and nothing grows', (t) => {
+  const { desk, codes } = setUp()
+  for (let n = 0; n < 5; n++) desk.offer(subjectOf(n), bytes)
+  t.deepEqual(codes(), [])
+  for (let n = 5; n < 25; n++) desk.offer(subjectOf(n), bytes)
+  t.deepEqual(new Set(codes()), new Set(['rate_limited']))
+  t.is(desk.figures().waiting, 3)
+})
+
+test('rate_limited: one asker does not take the whole desk', async (t) => {
+  const { desk, pending, sent, codes } = setUp()
+  for (let i = 0; i < 4; i++) desk.offer(subjectOf(1), bytes)
+  t.deepEqual(codes(), ['rate_limited', 'rate_limited'])
+  desk.offer(subjectOf(2), bytes)
+  t.is(codes().length, 2)
+  for (let i = 0; i < 3; i++) {
+    pending.shift()?.(fine)
+    await new Promise(setImmediate)
+  }
+  desk.offer(subjectOf(1), bytes)
+  t.is(sent.filter(({ reply }) => !reply.ok).length, 2, 'its place is free again')
+})
+
+test('law 8: answers that nobody proved to have asked for are rate-bounded, proven ones are not', async (t) => {
+  const unproven: Answered = { outcome: refused('signature_mismatch'), proven: false }
+  const { desk, codes } = setUp({ budget: 2, answer: async () => unproven })
+  for (let n = 0; n < 5; n++) desk.offer(subjectOf(n), bytes)
+  await desk.idle()
+  t.is(codes().length, 2)
+  t.is(desk.figures().dropped, 3)
+  const proven = setUp({ budget: 0, answer: async () => ({ ...unproven, proven: true }) })
+  for (let n = 0; n < 5; n++) proven.desk.offer(subjectOf(n), bytes)
+  await proven.desk.idle()
+  t.is(proven.codes().length, 5)
+})
+
+test('unavailable: while the database is gone everybody is told so, and nothing is tried', async (t) => {
+  const { desk, pending, sent } = setUp({ isOpen: false })
+  desk.offer(subjectOf(1), bytes)
+  await desk.idle()
+  t.is(pending.length, 0)
+  t.like(sent[0]?.reply, { ok: false, code: 'unavailable', retry_after: 2 })
+})
+
+test('unavailable: a failure of infrastructure is told, and the database is asked whether it lives', async (t) => {
+  const answer = () => Promise.reject(new InfrastructureError('gone'))
+  const { desk, codes, suspected } = setUp({ answer })
+  desk.offer(subjectOf(1), bytes)
+  await desk.idle()
+  t.deepEqual(codes(), ['unavailable'])
+  t.is(suspected(), 1)
+})
+
+test('internal_error: a request that we fail on gets an incident id, and its neighbours their answers', async (t) => {
+  let first = true
+  const answer = async (): Promise<Answered> => {
+    if (!first) return fine
+    first = false
+    throw new CodedError('internal_error', 'on purpose')
+  }
+  const { desk, sent } = setUp({ answer })
+  desk.offer(subjectOf(1), bytes)
+  desk.offer(subjectOf(2), bytes)
+  await desk.idle()
+  const [failed] = sent
+  t.like(failed?.reply, { ok: false, code: 'internal_error' })
+  t.regex(failed?.reply.incident_id ?? '', /^[0-9a-f-]{36}$/)
+  t.true(sent[1]?.reply.ok)
+})
+
+test('what comes from no ask door is dropped without a word', async (t) => {
+  const { desk, sent } = setUp({ answer: async () => fine })
+  for (const subject of ['ltg.v1.ask.x.y.list', inSubject({ lenser, kid: kidOf(1), kind: 'list' }), 'ltg.v1.ask', ''])
+    desk.offer(subject, bytes)
+  await desk.idle()
+  t.deepEqual(sent, [])
+  t.is(desk.figures().dropped, 4)
+})
