@@ -90,6 +90,23 @@ for (const door of ['connect', 'ask'] as const) {
   })
 }
 
+test('RP-2: one nonce under two iats at two doors at once: one is accepted', async (t) => {
+  const device = await db.device()
+  const connecting = await db.poolAs('ltg_broker_auth').connect()
+  await connecting.query('BEGIN')
+  const claim = {
+    ...{ kid: device.kid, kind: 'connect', nonce: randomNonce(), iat: seconds() },
+    ...{ digest: encodeBase64Url(randomBytes(32)), public_key: encodeKey(device.keys.publicKey) },
+  }
+  const { rows } = await connecting.query('SELECT devices.fn_claim_connect($1) AS claim', [claim])
+  t.is(rows[0].claim.verdict, 'ok')
+  const asking = verdictAt('ask', device, { nonce: claim.nonce, iat: claim.iat - 9 })
+  t.is(await Promise.race([asking, new Promise((done) => setTimeout(done, 150, 'waits'))]), 'waits')
+  await connecting.query('COMMIT')
+  connecting.release()
+  t.is(await asking, 'nonce_replay')
+})
+
 test('a nonce spent at one door is spent at the others', async (t) => {
   const device = await db.device()
   const message = claimOf(device)
