@@ -62,8 +62,8 @@ export class World {
   async addLenser(): Promise<Lenser> {
     const user = randomUUID()
     const { id } = await this.one<{ id: string }>(
-      `INSERT INTO lensers.profiles (user_id, issuer, subject) VALUES ($1, 'https://issuer.test', $1) RETURNING id`,
-      [user],
+      `INSERT INTO lensers.profiles (user_id, issuer, subject) VALUES ($1, 'https://issuer.test', $2) RETURNING id`,
+      [user, user],
     )
     return { id, user }
   }
@@ -128,7 +128,12 @@ export const useWorld = (test: TestFn): (() => World) => {
 }
 
 /** The statement is refused with this SQLSTATE. */
-export const refuses = async (t: ExecutionContext, statement: () => Promise<unknown>, state: string): Promise<void> => {
-  const error = await t.throwsAsync(statement)
-  t.is((error as Error & { code?: string; sqlState?: string })?.code, state, error?.message)
+export const refuses = async (
+  t: ExecutionContext,
+  statement: () => Promise<unknown>,
+  state: string,
+  what = '',
+): Promise<void> => {
+  const error = await t.throwsAsync(statement, undefined, what)
+  t.is((error as Error & { code?: string })?.code, state, `${what} ${error?.message}`)
 }

@@ -82,12 +82,19 @@ test('every code and verdict that a function spells is one of the contract', asy
       spelled += 1
       t.true(known.has(code ?? '') || internal.has(code ?? ''), `${name} has the verdict ${code}`)
     }
-    for (const [, level] of text.matchAll(/'(device_[a-z]+)'/g)) {
-      if (deviceLevels.some((one) => level === `device_${one}`))
-        t.true(known.has(level ?? ''), `${name} names ${level}`)
-    }
   }
   t.true(spelled > 20)
+})
+
+test('for each state that may not send a kind there is a code that says so', async (t) => {
+  const { missing } = await world().one<{ missing: string[] | null }>(
+    `SELECT array_agg(DISTINCT 'device_' || level) AS missing
+       FROM (SELECT DISTINCT kind FROM devices.kind_states) k CROSS JOIN unnest($1::text[]) level
+      WHERE NOT EXISTS (SELECT FROM devices.kind_states s WHERE s.kind = k.kind AND s.trust_level = level)
+        AND NOT EXISTS (SELECT FROM devices.reasons r WHERE r.code = 'device_' || level)`,
+    [deviceLevels],
+  )
+  t.is(missing, null)
 })
 
 test('each SQLSTATE of our own that a migration raises has its meaning written down', (t) => {
