@@ -3,7 +3,7 @@ import pg from 'pg'
 import { isDatabaseFailure, toReason } from './errors.ts'
 import type { Connection, Pool } from './pool.ts'
 
-const functionName = /^[a-z_]+\.[a-z_]+$/
+const functionName = /^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$/
 
 /**
  * Calls a function of the database by name and returns its rows; a function that returns no table gives one row with one
