@@ -86,6 +86,14 @@ test.serial(
   },
 )
 
+test.serial('rule 3: nothing is judged before its time', async (t) => {
+  const { result } = await runAndAttest(world, await addSetting(world))
+  const at = new Date(Date.now() + 30_000)
+  await world.owner.query('INSERT INTO execution.reevaluations VALUES ($1, $2)', [result.run_id, at])
+  await reevaluate()
+  t.deepEqual(await due(result.run_id), at)
+})
+
 test.serial('rule 3: other failures wait for nothing', async (t) => {
   const setting = await addSetting(world)
   const { result: permit } = await world.send(setting.device, bare(setting))
@@ -181,6 +189,8 @@ test.serial('two judges at once and writers among them leave one history, ending
       permits.map(({ run_id }) => run_id).reverse(),
     ]),
   ])
+  // Heartbeat and attestation in flight together do not see each other: the minute of rule 3 passes.
+  await world.owner.query('UPDATE execution.reevaluations SET due_at = now()')
   await reevaluate()
   for (const { run_id } of permits) t.is(await levelOf(run_id), 'fully_trusted')
 })

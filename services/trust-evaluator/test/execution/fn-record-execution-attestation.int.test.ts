@@ -281,7 +281,27 @@ test('law 2: two contents at once, in one batch and in two: one counts', async (
   }
 })
 
-test('EA-4: attestations and evaluations are append-only, for the superuser too', async (t) => {
+test('law 2: an attestation that waits for another of its run in flight finds it', async (t) => {
+  const setting = await addSetting(world)
+  const permit = await startRun(world, setting)
+  const [first, second] = await Promise.all(
+    [0, 1].map((exit_code) => world.seal(setting.device, attestation(permit, { exit_code }))),
+  )
+  const connection = await world.evaluator.connect()
+  try {
+    await connection.query('BEGIN')
+    await connection.query('SELECT FROM execution.fn_record_execution_attestation($1)', [[first]])
+    const waiting = world.apply('attestation', [second as string])
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    await connection.query('COMMIT')
+    t.is((await waiting)[0]?.code, 'already_attested')
+  } finally {
+    connection.release()
+  }
+})
+
+// Serial: TRUNCATE asks for locks that its neighbours hold.
+test.serial('EA-4: attestations and evaluations are append-only, for the superuser too', async (t) => {
   await runAndAttest(world, await addSetting(world))
   for (const table of ['execution.attestations', 'execution.trust_evaluations']) {
     for (const statement of [
