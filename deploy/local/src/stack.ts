@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { brokerConfig } from '@lenserfight/bus'
 import { migrate } from '@lenserfight/db'
@@ -136,7 +136,11 @@ async function start(options: Started): Promise<Stack> {
     }),
   })
 
-  const supervisor = createSupervisor({ run, logDir, onChange: () => describeTo() })
+  const descriptionFile = join(dir, 'stack.json')
+  rmSync(descriptionFile, { force: true })
+  // Nothing to say before everything is there.
+  let sayChange = () => {}
+  const supervisor = createSupervisor({ run, logDir, onChange: () => sayChange() })
   onStep('issuer')
   const issuer = await startIssuer({ dir, env, supervisor })
   const gatewayId = randomUUID()
@@ -172,10 +176,6 @@ async function start(options: Started): Promise<Stack> {
     issuer: { url: issuer.url, client_secret: issuer.clientSecret },
     gateway: { descriptor: descriptorFile, gateway_id: gatewayId, logs: logDir },
   })
-  let isDescribed = false
-  const describeTo = () => {
-    if (isDescribed) writePrivateJson(join(dir, 'stack.json'), describe())
-  }
 
   for (const service of serviceNames) {
     const count = options.replicas?.[service] ?? 1
@@ -194,8 +194,8 @@ async function start(options: Started): Promise<Stack> {
     })
     replicas.set(service, await Promise.all(started))
   }
-  isDescribed = true
-  describeTo()
+  sayChange = () => writePrivateJson(descriptionFile, describe())
+  sayChange()
 
   return {
     dir,
@@ -218,7 +218,8 @@ async function start(options: Started): Promise<Stack> {
       for (const worker of [...replicas.values()].flat()) await waitReady(dir, worker.name, timeoutMs)
     },
     async stop() {
-      isDescribed = false
+      sayChange = () => {}
+      rmSync(descriptionFile, { force: true })
       await supervisor.stopAll()
       await nats.stop()
       await postgres.stop()
