@@ -16,6 +16,7 @@ export {
   urlOf,
   withClient,
 } from './postgres-connection.ts'
+export { startOf } from './process-identity.mjs'
 export { type Exit, type Program, type ProgramOptions, startProgram } from './program.ts'
 export { cleanDeadRun, cleanDeadRuns, openRun, type Run } from './run.ts'
 export { onStopRequest, type StopRequest } from './stop-signals.ts'

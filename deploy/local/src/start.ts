@@ -1,15 +1,16 @@
-import { relative } from 'node:path'
+import { relative, resolve } from 'node:path'
 import { readEnvironment } from './env.ts'
 import { LocalError } from './errors.ts'
 import { type Stack, startStack } from './stack.ts'
 import { onStopRequest } from './stop-signals.ts'
 
-const help = `usage: npm start [-- --verifiers N]
+const help = `usage: npm start [-- --verifiers N] [--dir FOLDER]
 
 Runs the whole gateway on this machine until Ctrl-C: PostgreSQL, nats-server, a development issuer and every worker.
 Its state is made anew at each start and removed when it stops.
 
-  --verifiers N   so many verifier processes (1 to 8, default 1)`
+  --verifiers N   so many verifier processes (1 to 8, default 1)
+  --dir FOLDER    where its state goes (default .local); several may run at once, each in its own`
 
 const usageOf = (stack: Stack, repository: string): string => {
   const home = relative(process.cwd(), `${stack.dir}/home`) || '.'
@@ -42,6 +43,17 @@ const verifiersOf = (args: readonly string[]): number => {
   return count
 }
 
+const dirOf = (args: readonly string[]): string | undefined => {
+  const at = args.indexOf('--dir')
+  if (at < 0) return undefined
+  const dir = args[at + 1]
+  if (dir === undefined) {
+    console.error('usage: --dir takes a folder')
+    process.exit(1)
+  }
+  return resolve(dir)
+}
+
 const args = process.argv.slice(2)
 if (args.includes('--help')) {
   console.log(help)
@@ -49,9 +61,11 @@ if (args.includes('--help')) {
   const env = readEnvironment()
   const stop = onStopRequest()
   const verifiers = verifiersOf(args)
+  const dir = dirOf(args)
   try {
     const stack = await startStack({
       env,
+      ...(dir === undefined ? {} : { dir }),
       replicas: { verifier: verifiers },
       onStep: (step) => console.error(`starting ${step}`),
     })
