@@ -1,11 +1,4 @@
-import {
-  connectEdge,
-  type EdgeBus,
-  type KeyList,
-  type ReconnectTiming,
-  verifyGatewayMessage,
-  verifyKeyList,
-} from '@lenserfight/bus'
+import { connectEdge, type EdgeBus, type ReconnectTiming, verifyGatewayMessage, verifyKeyList } from '@lenserfight/bus'
 import { createSigner, newUuidV7 } from '@lenserfight/envelope'
 import {
   askSubject,
@@ -90,16 +83,17 @@ export interface ClientStats {
 export const connectClient = async (options: ClientOptions): Promise<DeviceClient> => {
   const { descriptor, signatory } = options
   const { kid, lenser, keys } = signatory
-  const list = verifyKeyList(options.keyList, descriptor)
   const bus = await connectEdge({
     ...{ url: descriptor.url, gatewayId: descriptor.gateway_id, kid, lenser, key: keys.privateKey },
     ...(options.reconnect === undefined ? {} : { reconnect: options.reconnect }),
   })
-  return speak(bus, list, options)
+  return speakOver(bus, options)
 }
 
-const speak = (bus: EdgeBus, list: KeyList, options: ClientOptions): DeviceClient => {
+/** The same over a connection that stands already, however it was admitted. */
+export const speakOver = (bus: EdgeBus, options: ClientOptions): DeviceClient => {
   const { signatory, descriptor, resend = resendTiming, window } = options
+  const list = verifyKeyList(options.keyList, descriptor)
   const { kid, lenser } = signatory
   const signer = createSigner({ kid, key: signatory.keys.privateKey })
   const settled: Settled[] = []

@@ -10,17 +10,26 @@ export interface TestEnvironment {
   /** Folder below which every log of the run goes; it is scanned for secrets afterwards. */
   logs: string | undefined
   migrations: string
+  /** What a test with chance in it begins with, to see a run again that failed; undefined: by chance. */
+  seed: number | undefined
 }
 
 /** Names of the variables, for the runner that sets them. */
-export const testVariables = { pg: 'LTG_TEST_PG', natsServer: 'LTG_NATS_SERVER', logs: 'LTG_TEST_LOGS' } as const
+export const testVariables = {
+  pg: 'LTG_TEST_PG',
+  natsServer: 'LTG_NATS_SERVER',
+  logs: 'LTG_TEST_LOGS',
+  seed: 'LTG_TEST_SEED',
+} as const
 
 export function readTestEnvironment(env: NodeJS.ProcessEnv = process.env): TestEnvironment {
   const pg = env[testVariables.pg]
+  const seed = env[testVariables.seed]
   return {
     pg: pg === undefined ? undefined : (JSON.parse(pg) as PgConnection),
     natsServer: env[testVariables.natsServer],
     logs: env[testVariables.logs],
     migrations: join(readEnvironment(env).repository, 'migrations'),
+    seed: seed === undefined ? undefined : Number(seed),
   }
 }
