@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { InfrastructureError } from '@lenserfight/runtime'
 import test from 'ava'
 import { type Connection, call, DataError, withConnection, withTransaction } from '../src/index.ts'
@@ -52,7 +51,7 @@ test('a connection that the server ends is infrastructure, and the pool makes an
 test('a connection that breaks while nobody uses it harms nobody', async (t) => {
   const pool = world().as('ltg_trust_evaluator')
   const pid = await withConnection(pool, pidOf)
-  const noticed = once(pool, 'remove')
+  const noticed = new Promise<void>((done) => pool.once('remove', () => done()))
   await world().rows('SELECT pg_terminate_backend($1)', [pid])
   await noticed
   t.deepEqual(await call(pool, 'devices.fn_signers', [[]]), [])
