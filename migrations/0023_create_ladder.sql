@@ -27,14 +27,19 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_step record;
+  v_fact text;
   v_failing text[];
 BEGIN
   level := 'unverified';
   ladder := '[]';
   FOR v_step IN SELECT l.level AS name, l.facts FROM execution.fn_ladder() l ORDER BY l.step LOOP
-    SELECT coalesce(array_agg(need.fact ORDER BY need.place), '{}') INTO v_failing
-      FROM unnest(v_step.facts) WITH ORDINALITY AS need (fact, place)
-     WHERE p_facts -> need.fact IS DISTINCT FROM 'true'::jsonb;
+    v_failing := '{}';
+    -- Fact by fact in plain expressions: a query a step costs four times as much, and every evaluation is judged twice.
+    FOREACH v_fact IN ARRAY v_step.facts LOOP
+      IF p_facts -> v_fact IS DISTINCT FROM 'true'::jsonb THEN
+        v_failing := v_failing || v_fact;
+      END IF;
+    END LOOP;
     reason := coalesce(reason, v_failing[1]);
     IF reason IS NULL THEN
       level := v_step.name;
