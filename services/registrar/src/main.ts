@@ -45,6 +45,7 @@ const bus = await connectService({ service: 'registrar', nats, logger })
 lifecycle.onStop('bus', bus.close, 5000)
 const voice = { bus, gatewayId, signer, now: Date.now }
 
+const bounds = config.asks ?? defaultAsks
 const sendAnswer = createAnswers(voice)
 const desk = createDesk({
   answer: createAnswerer({ gatewayId, store, tokens: createTokenVerifier({ issuers: config.issuers }), keyList }),
@@ -53,7 +54,7 @@ const desk = createDesk({
   unproven: createBudget(limits.unprovenPerSecond),
   gate,
   logger,
-  bounds: config.asks ?? defaultAsks,
+  bounds,
 })
 figures.requests = desk.figures
 lifecycle.onStop('requests', desk.idle, 10_000)
@@ -61,7 +62,8 @@ const requests = listen({
   bus,
   subjects: flows.registrar.subscribes,
   queue: 'registrar',
-  maxInFlight: 1,
+  // The desk's are the bounds that count: a message is handed over as it comes.
+  maxInFlight: bounds.waiting,
   onMessage: async ({ subject, data }) => desk.offer(subject, data),
   logger,
 })

@@ -1,0 +1,87 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { generateKeyPair } from '@lenserfight/envelope'
+import type { Stack } from '@lenserfight/local/stack'
+import { testStack } from '@lenserfight/testkit/stack'
+import test, { type ExecutionContext } from 'ava'
+import { codeOf, Edge, operation, type Reply, resultOf, type Signer } from './_edge.ts'
+
+const setUp = async (t: ExecutionContext, registrars: number): Promise<{ stack: Stack; edge: Edge }> => {
+  t.timeout(120_000)
+  const replicas = { 'broker-auth': 0, 'trust-evaluator': 0, registrar: registrars }
+  const stack = await testStack({ callout: false, replicas })
+  t.teardown(stack.stop)
+  const edge = await Edge.connect(stack)
+  t.teardown(() => edge.close())
+  return { stack, edge }
+}
+
+const readiness = async (stack: Stack, name: string): Promise<{ status: number; state: string }> => {
+  const { port } = JSON.parse(readFileSync(join(stack.dir, 'health', `${name}.json`), 'utf8')) as { port: number }
+  const response = await fetch(`http://127.0.0.1:${port}/readyz`)
+  return { status: response.status, state: ((await response.json()) as { state: string }).state }
+}
+
+const eventually = async (isSo: () => Promise<boolean>, timeoutMs = 20_000): Promise<boolean> => {
+  for (const end = Date.now() + timeoutMs; Date.now() < end; await sleep(50)) {
+    if (await isSo().catch(() => false)) return true
+  }
+  return false
+}
+
+test('law 6: the database gone, it is not ready, says unavailable, and goes on by itself', async (t) => {
+  const { stack, edge } = await setUp(t, 1)
+  const session = await edge.session('patient')
+  const device = await edge.register(session, 'patient device')
+  const pid = stack.workers('registrar')[0]?.pid
+  await stack.postgres.stop()
+  t.true(await eventually(async () => (await readiness(stack, 'registrar')).status === 503))
+  t.is((await readiness(stack, 'registrar')).state, 'holding')
+  const refusal = await edge.ask(session, 'list')
+  t.is(codeOf(refusal), 'unavailable')
+  t.is(refusal?.retry_after, 2)
+  // Its answer waits on the ingress stream, and has one result afterwards.
+  const answered = edge.answerChallenge(device)
+  await sleep(1000)
+  await stack.postgres.restart()
+  t.true(await eventually(async () => (await readiness(stack, 'registrar')).status === 200))
+  t.is(codeOf(await answered), 'ok')
+  t.is(codeOf(await edge.ask(session, 'approve', operation({ device_id: device.kid }))), 'ok')
+  t.is(stack.workers('registrar')[0]?.pid, pid, 'the same process')
+})
+
+/** Asks until there is a final answer, as an edge does: signed anew each time. */
+const askUntilDone = async (edge: Edge, session: Signer, body: object): Promise<Reply> => {
+  for (;;) {
+    const bytes = edge.sign(session, 'register', body)
+    const reply = await edge.send(`ltg.v1.ask.${session.lenser}.${session.kid}.register`, bytes, 1500)
+    if (reply !== undefined && !['unavailable', 'rate_limited'].includes(codeOf(reply))) return reply
+  }
+}
+
+test('law 2: killed at any moment, every registration asked for has one result and one device', async (t) => {
+  const { stack, edge } = await setUp(t, 2)
+  const sessions = await Promise.all(['a', 'b', 'c', 'd', 'e', 'f'].map((name) => edge.session(name)))
+  let over = false
+  const killer = async (): Promise<void> => {
+    for (let turn = 0; !over; turn++) {
+      await sleep(150 + Math.random() * 400)
+      stack.workers('registrar')[turn % 2]?.send('SIGKILL')
+    }
+  }
+  const killing = killer()
+  const bodies = sessions.flatMap((session) =>
+    Array.from({ length: 15 }, (_, n) => ({ session, body: edge.registration(generateKeyPair().publicKey, `d${n}`) })),
+  )
+  const replies = await Promise.all(bodies.map(({ session, body }) => askUntilDone(edge, session, body)))
+  over = true
+  await killing
+  t.deepEqual(new Set(replies.map(codeOf)), new Set(['ok']))
+  await stack.whenReady(30_000)
+  for (const session of sessions) {
+    const { devices } = resultOf(await edge.ask(session, 'list')) as { devices: { device_id: string }[] }
+    const told = bodies.flatMap((one, index) => (one.session === session ? [resultOf(replies[index]).device_id] : []))
+    t.deepEqual(devices.map(({ device_id }) => device_id).sort(), told.sort())
+  }
+})
