@@ -1,0 +1,10 @@
+/** @lenserfight/broker-auth: the parts of broker-auth, for tests; the process is main.ts. */
+export { createBatcher } from './batcher.ts'
+export { type ConnectClaim, type KnownSigner, permissionsFor, readConnect, selfNamed } from './decide.ts'
+export { createJudge, type Judge, type Judgement } from './judge.ts'
+export { createJwtSigner, type JwtSigner, readServerJwt } from './jwt.ts'
+export { decodeAccountSeed, decodePublicNkey, encodePublicNkey, type NkeyKind } from './nkey.ts'
+export { createRateBound } from './rate-bound.ts'
+export { type CalloutRequest, isBrokerReply, readRequest } from './request.ts'
+export { admit, type Grant, refuseConnection } from './response.ts'
+export type { Store } from './store.ts'

@@ -1,0 +1,59 @@
+/** broker-auth: says for each connection whether it may come in, and to which subjects. */
+import { connectService } from '@lenserfight/bus'
+import { createPool } from '@lenserfight/db'
+import { createLifecycle, createLogger, createState, readSecret, serveHealth } from '@lenserfight/runtime'
+import { limits } from '@lenserfight/schemas'
+import { type Callout, startCallout } from './callout.ts'
+import { readBrokerAuthConfig } from './config.ts'
+import { createGate } from './gate.ts'
+import { createJudge } from './judge.ts'
+import { createJwtSigner } from './jwt.ts'
+import { decodeAccountSeed } from './nkey.ts'
+import { createRateBound } from './rate-bound.ts'
+import { createStore } from './store.ts'
+
+const config = readBrokerAuthConfig(process.argv.slice(2))
+const { service, replica, pg, nats, gateway_id: gatewayId } = config
+const logger = createLogger({ service, replica, level: config.log_level })
+const lifecycle = createLifecycle({ logger, supervised: config.supervised })
+const ended = lifecycle.run()
+const holder = createState({ logger })
+const signer = createJwtSigner(decodeAccountSeed(readSecret(config.callout_seed_file)))
+const deadlineMs = config.deadline_ms ?? 4000
+
+const timing = { statementTimeoutMs: deadlineMs, connectTimeoutMs: deadlineMs }
+const pool = createPool({ ...pg, password: readSecret(pg.password_file), logger, ...timing })
+lifecycle.onStop('pool', () => pool.end(), 5000)
+const store = createStore(pool)
+const parts: { callout?: Callout } = {}
+const health = await serveHealth({
+  ...config.health,
+  state: holder.state,
+  since: holder.since,
+  details: () => ({ replica, ...parts.callout?.details() }),
+  logger,
+})
+lifecycle.onStop('health', health.close, 1000)
+
+holder.set('connecting')
+const bus = await connectService({ service: 'broker-auth', nats, logger })
+lifecycle.onStop('bus', bus.close, 5000)
+const gate = createGate({ probe: store.probe, isConnected: bus.isConnected, holder, logger })
+lifecycle.onStop('gate', gate.stop, 100)
+bus.events.on('connected', gate.suspect).on('disconnected', gate.suspect)
+
+parts.callout = startCallout({
+  bus,
+  signer,
+  judge: createJudge({ gatewayId, store, mayBeUnproven: createRateBound(limits.unprovenPerSecond) }),
+  deadlineMs,
+  maxInFlight: config.max_in_flight ?? 1024,
+  logger,
+  isOpen: gate.isOpen,
+  onInfrastructure: gate.suspect,
+})
+lifecycle.onStop('callout', parts.callout.stop, deadlineMs)
+lifecycle.onStop('state', () => holder.set('stopping'), 100)
+
+logger.info({ event: 'started', issuer: signer.issuer.slice(0, 8) }, 'broker-auth runs')
+await ended

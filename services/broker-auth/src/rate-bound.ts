@@ -1,0 +1,14 @@
+/** A bucket of tokens: so many a second, a second's worth at once. */
+export const createRateBound = (perSecond: number, now: () => number = Date.now) => {
+  let tokens = perSecond
+  let last = now()
+  /** Whether there is room for one more. */
+  return (): boolean => {
+    const time = now()
+    tokens = Math.min(perSecond, tokens + ((time - last) / 1000) * perSecond)
+    last = time
+    if (tokens < 1) return false
+    tokens -= 1
+    return true
+  }
+}
