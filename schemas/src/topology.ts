@@ -134,7 +134,7 @@ export const flows: Readonly<Record<ServiceName, ServiceFlow>> = {
       ]),
     ],
   },
-  'broker-auth': { publishes: ['_INBOX.>', '$SYS._INBOX.>'], subscribes: ['$SYS.REQ.USER.AUTH'] },
+  'broker-auth': { publishes: ['$SYS._INBOX.*.*'], subscribes: ['$SYS.REQ.USER.AUTH'] },
   registrar: {
     publishes: ['ltg.v1.out.*.*.answer', 'ltg.v1.out.*.*.receipt', 'ltg.v1.dead.registrar'],
     subscribes: askKinds('registrar'),
