@@ -204,6 +204,8 @@ export const reasons = {
     message: 'The state folder cannot be written. Check the disk’s space and permissions.',
   },
   input_unreadable: { next: 'stop', message: 'A named input file cannot be read.' },
+  command_not_found: { next: 'stop', message: 'The command was not found. Check its name and PATH.' },
+  command_not_executable: { next: 'stop', message: 'The command is not an executable file. Check its permissions.' },
   config_invalid: { next: 'stop', message: 'The configuration is not valid.' },
   usage: { next: 'stop', message: 'The command was not understood. See --help.' },
 } as const satisfies Record<string, Reason>

@@ -1,14 +1,16 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { edgeReconnect, type ReconnectTiming } from '@lenserfight/bus'
+import type { ReconnectTiming } from '@lenserfight/bus'
 import { readPrivateFile } from '@lenserfight/keychain'
-import { checkConfig, type LogLevel, logLevels } from '@lenserfight/runtime'
 import { CodedError, limits } from '@lenserfight/schemas'
 import Type, { type Static } from 'typebox'
+import { Errors } from 'typebox/value'
 import type { SessionTiming } from './gateway/device-session.ts'
 import { defaultTiming, type Timing } from './outbox/decide.ts'
 import { refuseServiceRole } from './service-role.ts'
 
+// Nothing here imports the bus or the logger: `lf run` reads this too, and starts the faster without.
+const logLevels = ['debug', 'info', 'warn', 'error'] as const
 const Milliseconds = Type.Integer({ minimum: 10, maximum: 24 * 3600 * 1000 })
 const closed = { additionalProperties: false } as const
 
@@ -31,13 +33,14 @@ type FileConfig = Static<typeof FileConfig>
 
 /** Where things lie on this machine. */
 export interface EdgePaths {
-  /** `~/.lenserfight`: the session's file, and keys where the file fallback keeps them. */
+  /** `~/.lenserfight`: the session's file. */
   readonly profileFolder: string
   readonly profileFile: string
-  readonly keysFolder: string
   /** `~/.lenserfight/gateway`: the daemon's own (CO-3). */
   readonly stateFolder: string
   readonly stateFile: string
+  /** Where the file fallback keeps keys. */
+  readonly keysFolder: string
   readonly lockFile: string
   readonly socket: string
   readonly configFile: string
@@ -47,10 +50,11 @@ export interface EdgePaths {
 export interface EdgeConfig extends EdgePaths, SessionTiming {
   /** `LF_GATEWAY_KEY_FILE_FALLBACK`, as it stands. */
   readonly fileFallback: string | undefined
-  readonly logLevel: LogLevel
+  readonly logLevel: (typeof logLevels)[number]
   readonly heartbeatMs: number
   readonly resend: Timing
-  readonly reconnect: ReconnectTiming
+  /** The bus's own where absent. */
+  readonly reconnect: ReconnectTiming | undefined
 }
 
 /** The environment that is read: LENSERFIGHT_HOME, LF_GATEWAY_HOME, LF_GATEWAY_KEY_FILE_FALLBACK. */
@@ -63,7 +67,7 @@ export const edgePaths = (env: EdgeEnvironment): EdgePaths => {
   return {
     profileFolder,
     profileFile: join(profileFolder, 'lenserfight.json'),
-    keysFolder: join(profileFolder, 'keys'),
+    keysFolder: join(stateFolder, 'keys'),
     stateFolder,
     stateFile: join(stateFolder, 'state.db'),
     lockFile: join(stateFolder, 'daemon.lock'),
@@ -83,14 +87,19 @@ const readJson = (file: string): unknown => {
   }
 }
 
-const reconnectOf = ({ reconnect }: FileConfig): ReconnectTiming =>
-  reconnect === undefined
-    ? edgeReconnect
-    : {
-        floorMs: reconnect.floor_ms,
-        firstCeilingMs: reconnect.first_ceiling_ms,
-        ceilingMs: reconnect.ceiling_ms,
-      }
+const reconnectOf = ({ reconnect }: FileConfig): ReconnectTiming | undefined =>
+  reconnect && {
+    floorMs: reconnect.floor_ms,
+    firstCeilingMs: reconnect.first_ceiling_ms,
+    ceilingMs: reconnect.ceiling_ms,
+  }
+
+const checkFile = (value: unknown, file: string): FileConfig => {
+  const [first] = Errors(FileConfig, value)
+  if (first !== undefined)
+    throw new CodedError('config_invalid', `${file}: ${first.instancePath || '/'} ${first.message}`)
+  return value as FileConfig
+}
 
 /**
  * The configuration of everything on this machine, read once: environment first, then `daemon.json`.
@@ -102,7 +111,7 @@ export const readEdgeConfig = (env: EdgeEnvironment = process.env): EdgeConfig =
   const paths = edgePaths(env)
   const raw = readJson(paths.configFile) ?? {}
   refuseServiceRole({ [paths.configFile]: raw, [paths.profileFile]: readJson(paths.profileFile) })
-  const file = checkConfig(FileConfig, raw)
+  const file = checkFile(raw, paths.configFile)
   return Object.freeze({
     ...paths,
     fileFallback: env.LF_GATEWAY_KEY_FILE_FALLBACK,

@@ -1,14 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { edgeReconnect } from '@lenserfight/bus'
 import { createSigner } from '@lenserfight/envelope'
 import type { Logger } from '@lenserfight/runtime'
 import { CodedError, ctlSubjects } from '@lenserfight/schemas'
 import { type Boot, boot } from './boot.ts'
+import { checkOperation } from './check-operation.ts'
 import type { EdgeConfig } from './config.ts'
 import { type DeviceSession, isClockOff, openDeviceSession } from './gateway/device-session.ts'
 import { createHeartbeat } from './gateway/heartbeat.ts'
 import { connectGateway, type Link } from './gateway/link.ts'
 import { createTrust, type GatewayTrust } from './gateway/trust.ts'
-import { checkOperation, createMethods } from './methods.ts'
+import { createMethods } from './methods.ts'
 import { createOutbox } from './outbox/outbox.ts'
 import { createPresence, type Presence } from './presence.ts'
 import { serveSocket } from './socket/server.ts'
@@ -35,7 +37,7 @@ const connectPersistently = async (
   { config, logger }: DaemonOptions,
   { presence, signal }: { presence: Presence; signal: AbortSignal },
 ): Promise<Link | undefined> => {
-  const { floorMs, firstCeilingMs, ceilingMs } = config.reconnect
+  const { floorMs, firstCeilingMs, ceilingMs } = config.reconnect ?? edgeReconnect
   for (let attempt = 0; !signal.aborted; attempt += 1) {
     try {
       return await connectGateway({
@@ -44,7 +46,7 @@ const connectPersistently = async (
         kid: identity.device_id,
         key: keys.privateKey,
         lenser: identity.lenser,
-        reconnect: config.reconnect,
+        ...(config.reconnect === undefined ? {} : { reconnect: config.reconnect }),
         logger,
         subjects: ctlSubjects(identity.lenser, identity.device_id),
       })
@@ -67,7 +69,7 @@ const describe = (
 ) => ({
   device_id: identity.device_id,
   name: identity.name,
-  lenser: identity.lenser,
+  lenser_id: identity.lenser,
   gateway_id: descriptor.gateway_id,
   public_key: identity.public_key,
   daemon_version: daemonVersion,

@@ -1,4 +1,4 @@
-import { CodedError, checkBody, type KindName, type ReasonCode } from '@lenserfight/schemas'
+import { CodedError, type KindName, type ReasonCode } from '@lenserfight/schemas'
 import type { Operation } from './outbox/operations.ts'
 import type { Outbox } from './outbox/outbox.ts'
 import { type Presence, refusalIn } from './presence.ts'
@@ -60,14 +60,4 @@ export const createMethods = ({ identity, outbox, presence, status }: MethodsOpt
       return asReport(operation)
     },
   }
-}
-
-/**
- * Refuses a body that its kind's schema refuses, so that what cannot succeed is never kept.
- * @throws CodedError `malformed_body`
- */
-export const checkOperation = (body: object, gatewayId: string): void => {
-  const whole = { ...body, aud: gatewayId } as { kind?: unknown }
-  const wrong = checkBody(String(whole.kind), whole)
-  if (wrong !== null) throw new CodedError('malformed_body', wrong)
 }

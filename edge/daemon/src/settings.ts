@@ -12,7 +12,6 @@ export const Identity = Type.Object({
   key_name: ShortText(128),
   /** The operation that registers it. */
   op_id: OpId,
-  public_key: Bytes32,
   name: ShortText(64),
   device_type: ShortText(16),
   os: ShortText(64),
@@ -20,6 +19,7 @@ export const Identity = Type.Object({
   lenser: Uuid,
   /** From here on known only once registered. */
   device_id: Type.Optional(Uuid),
+  public_key: Type.Optional(Bytes32),
   challenge: Type.Optional(Bytes16),
   registered_at: Type.Optional(UnixSeconds),
   /** The operation that answers the challenge. */
@@ -27,7 +27,7 @@ export const Identity = Type.Object({
 })
 export type Identity = Static<typeof Identity>
 /** An identity that the gateway has given an id. */
-export type Enrolled = Identity & Required<Pick<Identity, 'device_id' | 'challenge' | 'challenge_op'>>
+export type Enrolled = Identity & Required<Pick<Identity, 'device_id' | 'public_key' | 'challenge' | 'challenge_op'>>
 
 /** The gateway's root-signed key list, as canonical text. */
 const Keys = Type.String()
@@ -67,4 +67,6 @@ export const createSettings = (store: Store): Settings => ({
 
 /** The identity, if it has been registered. */
 export const enrolledOf = (identity: Identity | undefined): Enrolled | undefined =>
-  identity?.device_id && identity.challenge && identity.challenge_op ? (identity as Enrolled) : undefined
+  identity?.device_id && identity.public_key && identity.challenge && identity.challenge_op
+    ? (identity as Enrolled)
+    : undefined

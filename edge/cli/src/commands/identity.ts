@@ -1,0 +1,134 @@
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync } from 'node:fs'
+import { arch, hostname, platform, release, type } from 'node:os'
+import { type Enrolled, enrolledOf, type Identity, takeInstanceLock } from '@lenserfight/daemon/client'
+import { decodeKey, encodeKey, newUuidV7 } from '@lenserfight/envelope'
+import { ensureKeyPair } from '@lenserfight/keychain'
+import { CodedError, limits, reasonOf } from '@lenserfight/schemas'
+import type { CliConfig } from '../config.ts'
+import type { Context } from '../context.ts'
+import { plain } from '../output.ts'
+import { asOwner, type Owner } from '../owner/connect.ts'
+import { listDevices } from '../owner/devices.ts'
+import type { DeviceType } from './device-types.ts'
+
+export interface InitArguments {
+  readonly name?: string | undefined
+  readonly type?: DeviceType | undefined
+}
+
+/** How an owner recognizes a key; the gateway shows the same. */
+export const fingerprintOf = (publicKey: string): string =>
+  `SHA256:${createHash('sha256').update(decodeKey(publicKey)).digest('base64url')}`
+
+const batteryFolder = '/sys/class/power_supply'
+
+const guessType = ({ isCi, hasDisplay }: CliConfig): DeviceType => {
+  if (isCi) return 'ci'
+  if (existsSync(batteryFolder) && readdirSync(batteryFolder).some((name) => name.startsWith('BAT'))) return 'laptop'
+  return platform() === 'linux' && !hasDisplay ? 'server' : 'desktop'
+}
+
+const nameOf = (given: string | undefined): string => plain(given ?? hostname()).slice(0, limits.deviceNameChars)
+
+/** What this machine registers as. */
+const wanted = (context: Context, given: InitArguments, { session, descriptor }: Owner) => ({
+  name: nameOf(given.name),
+  device_type: given.type ?? guessType(context.config),
+  os: `${type()} ${release()} ${arch()}`.slice(0, 64),
+  gateway_id: descriptor.gateway_id,
+  lenser: session.lenser,
+})
+
+/** Whether an enrolled identity is of no use any more, so that another may take its place. */
+const isSpent = async (
+  context: Context,
+  owner: Owner,
+  { device_id, challenge_op, lenser }: Enrolled,
+): Promise<boolean> => {
+  if (lenser !== owner.session.lenser) return false
+  const { devices } = await listDevices(owner)
+  const device = devices.find((each) => each.device_id === device_id)
+  if (device !== undefined && device.trust_level !== 'revoked') {
+    // A challenge that was not answered in time can only be had anew.
+    const row = context.store().get<{ state: string }>('SELECT state FROM operations WHERE op_id = ?', challenge_op)
+    return device.trust_level === 'pending' && !device.challenge_verified && row?.state === 'failed'
+  }
+  return device !== undefined
+}
+
+/** The identity to register: the one begun before if it says the same, else a new one under a new key. */
+const beginIdentity = async (context: Context, owner: Owner, given: InitArguments): Promise<Identity> => {
+  const settings = context.settings()
+  const before = settings.get('identity')
+  const enrolled = enrolledOf(before)
+  if (enrolled !== undefined) {
+    if (!(await isSpent(context, owner, enrolled))) throw new CodedError('already_enrolled', plain(enrolled.name))
+    // A daemon of the old identity would go on signing in its name.
+    takeInstanceLock(context.edge.lockFile)()
+  }
+  const now = wanted(context, given, owner)
+  const isSame = Object.entries(now).every(([name, value]) => before?.[name as keyof Identity] === value)
+  if (before !== undefined && enrolled === undefined && isSame) return before
+  const op_id = newUuidV7()
+  const identity: Identity = { ...now, op_id, key_name: `device-${op_id}` }
+  settings.set('identity', identity)
+  if (before !== undefined) await (await context.keychain()).delete(before.key_name)
+  return identity
+}
+
+/** Registers; a refusal for good means that the next try is another registration. */
+const register = async (context: Context, owner: Owner, identity: Identity, publicKey: string) => {
+  const { op_id, name, device_type, os } = identity
+  const body = { op_id, name, device_type, os, public_key: publicKey, capabilities: ['execution'] }
+  try {
+    return (await owner.request('register', body)) as { device_id: string; challenge: string }
+  } catch (error) {
+    if (error instanceof CodedError && reasonOf(error.code).next === 'stop') {
+      context.settings().delete('identity')
+      await (await context.keychain()).delete(identity.key_name)
+    }
+    throw error
+  }
+}
+
+/**
+ * `lf gateway identity init`: makes this machine's key and registers it (RFC-0003 §5). Taken again after a crash, it
+ * goes on where it was: the key's name is kept before the key, and the operation's id before it is sent.
+ */
+export const initIdentity = (context: Context, given: InitArguments): Promise<void> =>
+  asOwner(context, async (owner) => {
+    const { output } = context
+    const identity = await beginIdentity(context, owner, given)
+    const keys = await ensureKeyPair(await context.keychain(), identity.key_name)
+    const public_key = encodeKey(keys.publicKey)
+    const { device_id, challenge } = await register(context, owner, identity, public_key)
+    const enrolled = { ...identity, device_id, public_key, challenge, challenge_op: newUuidV7() }
+    context.settings().set('identity', { ...enrolled, registered_at: Math.floor(Date.now() / 1000) })
+    output.result(
+      { ok: true, device_id, name: identity.name, trust_level: 'pending', fingerprint: fingerprintOf(public_key) },
+      [
+        `Registered as ${plain(identity.name)}, device ${device_id}.`,
+        `Key    ${fingerprintOf(public_key)}`,
+        'Next: `lf gateway serve` here, then `lf gateway approve-device` as its owner.',
+      ],
+    )
+  })
+
+/** `lf gateway identity show`: the public half of this machine's identity. */
+export const showIdentity = async (context: Context): Promise<void> => {
+  const identity = enrolledOf(context.settings().get('identity'))
+  if (identity === undefined) throw new CodedError('not_enrolled')
+  const { device_id, name, device_type, os, lenser, gateway_id, public_key } = identity
+  const fingerprint = fingerprintOf(public_key)
+  context.output.result(
+    { ok: true, device_id, name, device_type, os, lenser_id: lenser, gateway_id, public_key, fingerprint },
+    [
+      `Device   ${device_id}`,
+      `Name     ${plain(name)}`,
+      `Lenser   ${lenser}`,
+      `Gateway  ${gateway_id}`,
+      `Key      ${fingerprint}`,
+    ],
+  )
+}

@@ -1,0 +1,39 @@
+import type { EdgeConfig, Settings, Store } from '@lenserfight/daemon/client'
+import { openState } from '@lenserfight/daemon/client'
+import { ensurePrivateFolder, type Keychain, openKeychain } from '@lenserfight/keychain'
+import type { CliConfig } from './config.ts'
+import type { Output } from './output.ts'
+
+/** What a command is given. State and keychain are opened on first use, and the state closed when the command ends. */
+export interface Context {
+  readonly config: CliConfig
+  readonly edge: EdgeConfig
+  readonly output: Output
+  readonly store: () => Store
+  readonly settings: () => Settings
+  readonly keychain: () => Promise<Keychain>
+  readonly close: () => void
+}
+
+export const createContext = (config: CliConfig, output: Output): Context => {
+  const { edge } = config
+  let state: { store: Store; settings: Settings } | undefined
+  let keychain: Promise<Keychain> | undefined
+  const open = () => {
+    ensurePrivateFolder(edge.profileFolder)
+    state ??= openState(edge)
+    return state
+  }
+  return {
+    config,
+    edge,
+    output,
+    store: () => open().store,
+    settings: () => open().settings,
+    keychain: () => {
+      keychain ??= openKeychain({ fileFallback: edge.fileFallback, folder: edge.keysFolder, warn: output.note })
+      return keychain
+    },
+    close: () => state?.store.close(),
+  }
+}

@@ -1,0 +1,70 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import type { Settings } from '@lenserfight/daemon/client'
+import { CodedError, Descriptor } from '@lenserfight/schemas'
+import Type, { type Static } from 'typebox'
+import { Check } from 'typebox/value'
+
+/** What a running local stack says of itself, as far as signing in needs it. */
+const StackFile = Type.Object({
+  issuer: Type.Object({ url: Type.String(), client_secret: Type.String() }),
+  gateway: Type.Object({ descriptor: Type.String() }),
+})
+export type StackFile = Static<typeof StackFile>
+
+const readJson = (file: string): unknown => {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as unknown
+  } catch (cause) {
+    // The parser's message quotes the text, and a stack's file holds secrets.
+    throw new CodedError('descriptor_missing', `cannot read ${file}`, cause instanceof SyntaxError ? {} : { cause })
+  }
+}
+
+/** @throws CodedError `descriptor_missing`, `descriptor_invalid` */
+export const readDescriptor = (file: string): Descriptor => {
+  const value = readJson(file)
+  if (!Check(Descriptor, value)) throw new CodedError('descriptor_invalid', file)
+  return value
+}
+
+/** The nearest `.local/stack.json` of this folder and those above it. */
+const findStack = (from: string): string | undefined => {
+  const file = join(from, '.local', 'stack.json')
+  if (existsSync(file)) return file
+  const above = dirname(from)
+  return above === from ? undefined : findStack(above)
+}
+
+/**
+ * What the local stack says of itself.
+ * @param file given by the caller, else the nearest one upwards of `cwd`
+ * @throws CodedError `descriptor_missing`, `descriptor_invalid`
+ */
+export const readStack = (file: string | undefined, cwd: string): StackFile => {
+  const found = file === undefined ? findStack(cwd) : resolve(cwd, file)
+  if (found === undefined)
+    throw new CodedError('descriptor_missing', 'no .local/stack.json here or above: run `npm start`')
+  const value = readJson(found)
+  if (!Check(StackFile, value)) throw new CodedError('descriptor_invalid', found)
+  return { ...value, gateway: { descriptor: resolve(dirname(found), value.gateway.descriptor) } }
+}
+
+/**
+ * Pins the gateway that this machine deals with. Once pinned, id and root key never change by themselves; the address may.
+ * @param given the descriptor that the caller named, if any
+ * @throws CodedError `descriptor_missing`, `descriptor_changed`
+ */
+export const pinDescriptor = (settings: Settings, given: Descriptor | undefined, stateFolder: string): Descriptor => {
+  const pinned = settings.get('descriptor')
+  if (given === undefined && pinned === undefined) throw new CodedError('descriptor_missing')
+  if (given === undefined) return pinned as Descriptor
+  if (pinned !== undefined && (pinned.gateway_id !== given.gateway_id || pinned.root_key !== given.root_key)) {
+    throw new CodedError(
+      'descriptor_changed',
+      `remove ${stateFolder} to forget the former gateway and this machine’s identity`,
+    )
+  }
+  settings.set('descriptor', given)
+  return given
+}

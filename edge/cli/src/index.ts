@@ -1,0 +1,3 @@
+/** @lenserfight/cli: the command `lf`. A program, not a library: what is exported is what its tests and docs name. */
+export { exitCodes } from '@lenserfight/schemas'
+export { createCli } from './cli.ts'

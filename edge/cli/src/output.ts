@@ -1,0 +1,81 @@
+import { writeSync } from 'node:fs'
+import { CodedError, type ReasonCode, reasonOf } from '@lenserfight/schemas'
+
+/** Where a command speaks: results on standard output, everything else on standard error. */
+export interface Output {
+  readonly json: boolean
+  /** The command's result: the object with `--json`, else the lines for people. */
+  readonly result: (value: Readonly<Record<string, unknown>>, lines: readonly string[]) => void
+  /** A line for people, on standard error. */
+  readonly note: (line: string) => void
+  /** Marks a text on a terminal; elsewhere the text itself. */
+  readonly good: (text: string) => string
+  readonly bad: (text: string) => string
+  readonly faint: (text: string) => string
+}
+
+export interface OutputOptions {
+  readonly json: boolean
+  /** Colours are for terminals, and not where NO_COLOR is set. */
+  readonly colours: boolean
+}
+
+/** Writes all of it, to a pipe that is full, too. */
+const writeAll = (fd: number, text: string): void => {
+  const bytes = Buffer.from(text)
+  for (let from = 0; from < bytes.length; ) {
+    try {
+      from += writeSync(fd, bytes, from)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      // Nobody reads any more: there is nobody to tell.
+      if (code === 'EPIPE') return
+      if (code !== 'EAGAIN') throw error
+    }
+  }
+}
+
+/** Control characters of what others wrote (names, reasons) must not reach a terminal. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const controls = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g
+export const plain = (text: string): string => text.replace(controls, '\u{fffd}')
+
+export const createOutput = ({ json, colours }: OutputOptions): Output => {
+  const paint = (open: number, close: number) => (text: string) =>
+    colours ? `\u001b[${open}m${text}\u001b[${close}m` : text
+  return {
+    json,
+    result: (value, lines) => {
+      writeAll(1, json ? `${JSON.stringify(value)}\n` : lines.map((line) => `${line}\n`).join(''))
+    },
+    note: (line) => writeAll(2, `${line}\n`),
+    good: paint(32, 39),
+    bad: paint(31, 39),
+    faint: paint(2, 22),
+  }
+}
+
+/** Lines of a table, columns as wide as their widest cell. */
+export const tableOf = (rows: readonly (readonly string[])[]): string[] => {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  )
+}
+
+/** What a failure is told as: its code first, then the sentence that ends with what to do. */
+export const failureOf = (error: unknown): { code: ReasonCode; message: string; exit: number } => {
+  const coded = error instanceof CodedError ? error : new CodedError('internal_error', undefined, { cause: error })
+  return { code: coded.code, message: plain(coded.message), exit: reasonOf(coded.code).exit ?? 1 }
+}
+
+/** Tells a failure and returns the exit code that it means. */
+export const tellFailure = (output: Output, error: unknown): number => {
+  const { code, message, exit } = failureOf(error)
+  output.note(`${output.bad(code)}: ${message}`)
+  if (output.json) output.result({ ok: false, code, message }, [])
+  return exit
+}

@@ -1,0 +1,77 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { accessSync, constants, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { CodedError } from '@lenserfight/schemas'
+import { forwardSignals, type SignalForwarding } from './signals.ts'
+import { prepareStandardInput } from './standard-input.ts'
+import { prepareStandardOutput } from './standard-output.ts'
+
+/** What came of a command. Times are milliseconds since 1970. */
+export interface CommandEnd {
+  readonly exitCode: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly startedAt: number
+  readonly endedAt: number
+  readonly stdinHash: string | null
+  readonly stdoutHash: string | null
+  readonly signals: SignalForwarding
+  /** The signal that came while its last output was being handed on to someone who did not take it. */
+  readonly interruptedBy: NodeJS.Signals | null
+}
+
+const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
+const isExecutable = (path: string): boolean => {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Whether a command can be run at all, so that nothing is asked of the gateway for one that cannot.
+ * @param word the command's first word
+ * @param path PATH
+ * @throws CodedError `command_not_found`, `command_not_executable`
+ */
+export const checkCommand = (word: string, path: string): void => {
+  const candidates = word.includes('/') ? [word] : path.split(':').map((folder) => join(folder || '.', word))
+  const files = candidates.filter(isFile)
+  if (files.length === 0) throw new CodedError('command_not_found', word)
+  if (!files.some(isExecutable)) throw new CodedError('command_not_executable', word)
+}
+
+const ended = (child: ChildProcess): Promise<{ exitCode: number | null; signal: NodeJS.Signals | null }> =>
+  new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', (exitCode, signal) => resolve({ exitCode, signal }))
+  })
+
+/**
+ * Runs a command with its own standard input, output and error and its signals, looking at what goes through.
+ * @throws CodedError `command_not_found` where it could not be started
+ */
+export const runCommand = async ([word, ...words]: readonly [string, ...string[]]): Promise<CommandEnd> => {
+  const input = await prepareStandardInput()
+  const output = prepareStandardOutput()
+  let child: ChildProcess | undefined
+  const signals = forwardSignals(() => child)
+  const startedAt = Date.now()
+  child = spawn(word, words, { stdio: [input.stdio, output.stdio, output.errorStdio] })
+  const ending = ended(child)
+  input.start(child.stdin)
+  output.start(child.stdout)
+  const end = await ending.catch((cause: unknown) => {
+    throw new CodedError('command_not_found', word, { cause })
+  })
+  const endedAt = Date.now()
+  signals.commandEnded()
+  const stdinHash = input.finish()
+  let interruptedBy: NodeJS.Signals | null = null
+  const interrupted = signals.interrupted.then((signal) => {
+    interruptedBy = signal
+  })
+  const stdoutHash = await output.finish(interrupted)
+  return { ...end, startedAt, endedAt, stdinHash, stdoutHash, signals, interruptedBy }
+}

@@ -1,0 +1,11 @@
+/** @lenserfight/daemon/client: what a command needs that talks to this machine's daemon, without the broker's client. */
+export { checkStateFolder, openState } from './boot.ts'
+export { type EdgeConfig, type EdgeEnvironment, type EdgePaths, edgePaths, readEdgeConfig } from './config.ts'
+export { takeInstanceLock } from './instance-lock.ts'
+export type { Outcome } from './outbox/decide.ts'
+export { keepForLater } from './outbox/keep-for-later.ts'
+export { refuseServiceRole } from './service-role.ts'
+export { createSettings, type Enrolled, enrolledOf, Identity, type Settings } from './settings.ts'
+export { connectDaemon, type DaemonClient } from './socket/client.ts'
+export type { MethodName, MethodParams } from './socket/protocol.ts'
+export { openStore, type Store } from './store.ts'
