@@ -45,5 +45,7 @@ export const createPool = (options: PoolOptions): Pool => {
   })
   // A connection that breaks while nobody uses it; whoever needs one next makes another.
   pool.on('error', (err) => logger.warn({ event: 'db_connection_lost', err }, 'an idle database connection broke'))
+  // One that breaks while somebody holds it tells them by their statement; without a listener it would end the process too.
+  pool.on('connect', (client) => client.on('error', () => {}))
   return pool
 }

@@ -1,7 +1,7 @@
 import { createLogger, InfrastructureError } from '@lenserfight/runtime'
 import { testPostgres } from '@lenserfight/testkit'
 import test from 'ava'
-import { call, createPool } from '../src/index.ts'
+import { call, createPool, withConnection } from '../src/index.ts'
 
 const logger = createLogger({ service: 'pool-test', level: 'silent' })
 
@@ -42,5 +42,24 @@ test('whoever stops in the midst of a transaction is put out of it', async (t) =
   )
   t.deepEqual(rows, [{ idle: '10s', statement: '30s', name: 'pool-test' }])
   await pool.end()
+  await database.drop()
+})
+
+test('a connection that breaks while somebody holds it fails their next statement, and never the process', async (t) => {
+  const database = await testPostgres()
+  const pool = createPool({ ...database.owner, max: 1, logger })
+  const killer = createPool({ ...database.owner, max: 1, logger })
+  await t.throwsAsync(
+    withConnection(pool, async (connection) => {
+      const { rows } = await connection.query('SELECT pg_backend_pid() AS pid')
+      const ended = new Promise((resolve) => connection.once('end', resolve))
+      await killer.query('SELECT pg_terminate_backend($1)', [rows[0].pid])
+      await ended
+      await connection.query('SELECT 1')
+    }),
+    { instanceOf: InfrastructureError },
+  )
+  t.is((await call(pool, 'devices.fn_ok', [])).length, 1)
+  await Promise.all([pool.end(), killer.end()])
   await database.drop()
 })
