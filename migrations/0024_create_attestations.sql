@@ -64,6 +64,8 @@ CREATE TABLE devices.heartbeats (
   device_id uuid NOT NULL REFERENCES devices.registered_devices (id),
   stored_at timestamptz NOT NULL,
   digest bytea NOT NULL,
+  -- The device's level when it was applied: the result, which is the same when it comes again.
+  trust_level text NOT NULL,
   PRIMARY KEY (device_id, stored_at, digest)
 );
 

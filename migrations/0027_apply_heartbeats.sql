@@ -1,7 +1,7 @@
 SET LOCAL ROLE ltg_owner;
 
 -- Applies heartbeats (DH-1, DH-2). They are no operations: the newest by store time wins, one that comes again changes
--- nothing, and an offline device is again what it was.
+-- nothing and has the result that it had, and an offline device is again what it was.
 CREATE FUNCTION devices.fn_device_heartbeat(p_envelopes text[]) RETURNS TABLE (idx integer, outcome jsonb)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -21,8 +21,10 @@ BEGIN
 
   -- The record of those that are new, in the same transaction (AU-2).
   WITH fresh AS (
-    INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest)
-    SELECT (g.parts).kid, g.stored_at, (g.parts).digest FROM unnest(v_good) g ORDER BY 1, 2, 3
+    INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest, trust_level)
+    SELECT (g.parts).kid, g.stored_at, (g.parts).digest,
+           CASE g.trust_level WHEN 'offline' THEN g.earlier_level ELSE g.trust_level END
+      FROM unnest(v_good) g ORDER BY 1, 2, 3
     ON CONFLICT DO NOTHING
     RETURNING h.device_id, h.digest
   )
@@ -46,12 +48,13 @@ BEGIN
    WHERE d.id = ANY (v_devices) AND d.trust_level = 'offline';
 
   RETURN QUERY
-  SELECT i.idx, devices.fn_addressed(i, coalesce(
-           i.outcome,
-           devices.fn_state_refusal('heartbeat', i.trust_level),
-           devices.fn_ok(jsonb_build_object('trust_level', d.trust_level))))
+  SELECT i.idx, devices.fn_addressed(i, CASE
+           WHEN i.outcome IS NOT NULL THEN i.outcome
+           WHEN h.digest IS NOT NULL THEN devices.fn_ok(jsonb_build_object('trust_level', h.trust_level))
+           ELSE devices.fn_state_refusal('heartbeat', i.trust_level) END)
     FROM unnest(v_items) i
-    LEFT JOIN devices.registered_devices d ON d.id = (i.parts).kid
+    LEFT JOIN devices.heartbeats h
+      ON h.device_id = (i.parts).kid AND h.stored_at = i.stored_at AND h.digest = (i.parts).digest
    ORDER BY i.idx;
 END
 $$;

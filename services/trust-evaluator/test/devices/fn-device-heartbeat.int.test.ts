@@ -1,6 +1,6 @@
 import test from 'ava'
 import { heartbeat, runStart } from '../_bodies.ts'
-import { createWorld, type Device, type World } from '../_world.ts'
+import { createWorld, type Device, type Outcome, type World } from '../_world.ts'
 
 let world: World
 test.before(async () => {
@@ -76,6 +76,18 @@ test('DH-5: the same heartbeat again gives the same result and leaves one record
   t.is(await recordsOf(device), 1)
 })
 
+test('law 2: a heartbeat that comes again after the device’s level changed has the result that it had', async (t) => {
+  for (const level of ['unhealthy', 'revoked'] as const) {
+    const device = await addDevice()
+    const text = await world.seal(device, heartbeat())
+    const [first] = await world.apply('heartbeat', [text])
+    await world.setLevel(device, level)
+    const before = await rowOf(device)
+    t.deepEqual(await world.apply('heartbeat', [text]), [first as Outcome])
+    t.deepEqual(await rowOf(device), before)
+  }
+})
+
 test('of heartbeats in any order the one stored last wins', async (t) => {
   const device = await addDevice()
   const now = Date.now()
@@ -136,7 +148,7 @@ test('outcomes keep the order of their envelopes, and one that cannot be applied
 test('heartbeats are kept for an hour', async (t) => {
   const device = await addDevice()
   await world.owner.query(
-    `INSERT INTO devices.heartbeats VALUES ($1, now() - interval '61 minutes', '\\x01'), ($1, now() - interval '59 minutes', '\\x02')`,
+    `INSERT INTO devices.heartbeats VALUES ($1, now() - interval '61 minutes', '\\x01', 'approved'), ($1, now() - interval '59 minutes', '\\x02', 'approved')`,
     [device.id],
   )
   await world.send(device, heartbeat())
