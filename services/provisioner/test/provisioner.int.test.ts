@@ -73,13 +73,15 @@ for (const want of ['oldest', 'newest'] as const) {
     await stack.nats.restart({ emptyStore: true })
     await until(
       'the store is empty',
-      async () => (await manager.streams.add({ ...streamConfig(ingress), storage: 'memory' })) !== undefined,
+      async () =>
+        (await manager.streams.add({ ...streamConfig(ingress), storage: 'memory', max_bytes: 1_000_000 })) !==
+        undefined,
     )
     worker?.send('SIGCONT')
     await until('it holds', async () => (await readiness(stack)).state === 'holding')
     const { status, wrong } = await readiness(stack)
     t.is(status, 503)
-    t.deepEqual(wrong, ['LTG_INGRESS.storage'])
+    t.true(wrong.includes('LTG_INGRESS.storage'))
     await t.throwsAsync(manager.consumers.info('LTG_INGRESS', 'verifier'), undefined, 'no consumer is made on it')
   })
 }
