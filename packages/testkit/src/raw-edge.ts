@@ -67,7 +67,12 @@ export const openRawEdge = async (stack: Stack): Promise<RawEdge> => {
     flush: () => nc.flush(),
     receipts,
     untrusted: () => untrusted,
-    receiptOf: (digest, timeoutMs = 15_000) => until(() => receipts.get(digest)?.[0], () => `the receipt of ${digest}`, timeoutMs),
+    receiptOf: (digest, timeoutMs = 15_000) =>
+      until(
+        () => receipts.get(digest)?.[0],
+        () => `the receipt of ${digest}`,
+        timeoutMs,
+      ),
     close,
   }
 }
@@ -105,7 +110,11 @@ export const tapVerified = async (
     items,
     subjects,
     whenThere: (count, timeoutMs = 15_000) =>
-      until(() => (items.length >= count ? items : undefined), () => `${count} verified items (${items.length} there)`, timeoutMs),
+      until(
+        () => (items.length >= count ? items : undefined),
+        () => `${count} verified items (${items.length} there)`,
+        timeoutMs,
+      ),
     close: async () => {
       await consumption.stop()
       await bus.close()
