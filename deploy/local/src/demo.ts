@@ -1,0 +1,290 @@
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { generateKeyPair } from '@lenserfight/envelope'
+import { openKeychain, readKeyPair } from '@lenserfight/keychain'
+import type { reasons } from '@lenserfight/schemas'
+import { connectHostileDevice } from './demo/hostile-device.ts'
+import { createPerson, type Person } from './demo/person.ts'
+import { createReport, type Report } from './demo/report.ts'
+import { makeContest, makeStranger, tamperWithChain } from './demo/world.ts'
+import { readEnvironment } from './env.ts'
+import { temporaryRunFolder } from './folders.ts'
+import { type Stack, startStack } from './stack.ts'
+import { onStopRequest, type StopRequest } from './stop-signals.ts'
+
+const help = `usage: npm run demo [-- --json]
+
+Starts the whole gateway on this machine, walks through what it does and what it refuses, and stops it again.
+Nothing of yours is touched. Exit status 0 only if every step held.
+
+  --json   one JSON object on standard output instead of the walk`
+
+interface DeviceRow {
+  device_id: string
+  trust_level: string
+  challenge_verified: boolean
+  fingerprint: string
+  last_heartbeat_at: number | string | null
+}
+interface RunReport {
+  run_id: string
+  level: string
+  reason: string | null
+  ladder: { level: Exclude<ExecutionLevel, 'unverified'>; reached: boolean; failing: string[] }[]
+  exit_code: number
+}
+
+const deadlineMs = 20_000
+
+function check(holds: boolean, otherwise: string): asserts holds {
+  if (!holds) throw new Error(otherwise)
+}
+
+/** Asks until it holds; the wait is bounded. */
+async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, otherwise: string): Promise<T> {
+  for (const end = Date.now() + deadlineMs; ; ) {
+    const value = await ask()
+    if (holds(value)) return value
+    check(Date.now() < end, otherwise)
+    await new Promise((done) => setTimeout(done, 250))
+  }
+}
+
+const devicesOf = async (person: Person): Promise<DeviceRow[]> =>
+  (await person.ask<{ devices: DeviceRow[] }>('gateway', 'devices')).devices
+
+async function enrol(report: Report, person: Person, stack: Stack): Promise<{ lenser: string; device: string }> {
+  report.chapter('A machine is enrolled')
+  const login = await report.step('sign in', async () => {
+    const who = await person.ask<{ lenser_id: string }>(
+      'login',
+      '--dev',
+      '--as',
+      'demo',
+      '--stack',
+      join(stack.dir, 'stack.json'),
+    )
+    return { line: `account ${who.lenser_id}`, lenser: who.lenser_id }
+  })
+  await report.step('make a key, register it', async () => {
+    const made = await person.ask<{ device_id: string }>('gateway', 'identity', 'init', '--name', 'this-machine')
+    return { line: `device ${made.device_id}, pending` }
+  })
+  person.start(['gateway', 'serve'])
+  const pending = await report.step('the daemon answers the challenge', async () => {
+    const rows = await until(
+      () => devicesOf(person),
+      ([row]) => row?.challenge_verified === true,
+      'no answer to the challenge',
+    )
+    const row = rows[0] as DeviceRow
+    check(row.trust_level === 'pending', `the device is ${row.trust_level} before anybody approved it`)
+    return { line: `key ${row.fingerprint}`, row }
+  })
+  const device = pending.row.device_id
+  await report.step('the owner approves', async () => {
+    await person.ask('gateway', 'approve-device', device, '--yes')
+    const [row] = await devicesOf(person)
+    check(row?.trust_level === 'approved', `the device is ${row?.trust_level}`)
+    return { line: 'pending → approved' }
+  })
+  await report.step('a heartbeat arrives', async () => {
+    const rows = await until(
+      () => devicesOf(person),
+      ([row]) => (row?.last_heartbeat_at ?? null) !== null,
+      'no heartbeat came',
+    )
+    return { line: `stored ${String(rows[0]?.last_heartbeat_at)}` }
+  })
+  return { lenser: login.lenser, device }
+}
+
+async function runCommand(person: Person, home: string, args: string[]): Promise<RunReport & { output: string }> {
+  const file = join(home, 'report.json')
+  rmSync(file, { force: true })
+  const ran = await person.lf(['run', '--report', file, ...args, '--', 'sort', '-r'], { stdin: 'one\ntwo\nthree\n' })
+  check(ran.code === 0, `lf run exited ${ran.code}: ${ran.stderr}`)
+  return { ...(JSON.parse(readFileSync(file, 'utf8')) as RunReport), output: ran.stdout }
+}
+
+/** The ladder level by level: what each rests on, and what is missing where it is not reached. */
+const ladderLines = ({ ladder }: RunReport): string[] =>
+  ladder.flatMap(({ level, reached, failing }) => [
+    `${reached ? '●' : '○'} ${level}`,
+    ...executionFacts[level].map((fact) => `    ${failing.includes(fact) ? '✗ not yet:' : '✓'} ${factSentences[fact]}`),
+  ])
+
+async function attest(
+  report: Report,
+  world: { person: Person; stack: Stack; home: string; lenser: string; device: string },
+) {
+  const { person, stack, home, lenser, device } = world
+  report.chapter('Commands run, and their level is derived by the server alone')
+  await report.step('lf run -- sort -r', async () => {
+    const run = await runCommand(person, home, [])
+    check(run.output === 'two\nthree\none\n', 'the command’s output was changed')
+    check(run.level === 'account_verified', `the level is ${run.level}`)
+    return { line: `${run.level}: no runner, no contender`, more: ladderLines(run), data: run }
+  })
+  const bound = await report.step('bind a runner to this machine', async () => {
+    const made = await person.ask<{ runner_id: string }>(
+      'gateway',
+      'runners',
+      'bind',
+      'demo-runner',
+      '--device',
+      device,
+    )
+    return { line: `runner ${made.runner_id}`, runner: made.runner_id }
+  })
+  await report.step('lf run for a submission', async () => {
+    const contest = await makeContest(stack.owner, lenser)
+    const run = await runCommand(person, home, [
+      '--submission',
+      contest.submission,
+      '--runner',
+      bound.runner,
+      '--lens-version',
+      contest.version,
+    ])
+    check(run.level === 'fully_trusted', `the level is ${run.level}: ${run.reason}`)
+    return { line: run.level, more: ladderLines(run), data: run }
+  })
+}
+
+async function attack(
+  report: Report,
+  world: { person: Person; stack: Stack; home: string; lenser: string; device: string },
+) {
+  const { person, stack, home, lenser, device } = world
+  report.chapter('What a program with the device’s own key tries')
+  const keychain = await openKeychain({ fileFallback: '1', folder: join(home, 'gateway', 'keys'), warn: () => {} })
+  const { privateKey: key } = await readKeyPair(keychain, await keyName(home))
+  const hostile = await connectHostileDevice({
+    descriptor: stack.descriptor,
+    keys: stack.gatewayKeys.list,
+    ...{ lenser, kid: device, key },
+  })
+  const refused = (title: string, code: keyof typeof reasons, bytes: () => Promise<Uint8Array>) =>
+    report.step(title, async () => {
+      const receipt = await hostile.send(await bytes())
+      check(!receipt.ok && receipt.code === code, `the answer was ${receipt.ok ? 'ok' : receipt.code}`)
+      return { line: code, data: { code } }
+    })
+  await refused('a forged envelope', 'signature_mismatch', async () =>
+    hostile.sign({ key: generateKeyPair().privateKey }),
+  )
+  await refused('a replayed envelope', 'nonce_replay', async () => {
+    const bytes = hostile.sign()
+    const first = await hostile.send(bytes)
+    check(first.ok, `the first was refused: ${first.code}`)
+    return bytes
+  })
+  await refused('a stale envelope', 'iat_window', async () =>
+    hostile.sign({ iat: Math.floor(Date.now() / 1000) - 600 }),
+  )
+  await refused('a foreign envelope', 'kid_mismatch', async () => {
+    const pair = generateKeyPair()
+    return hostile.sign({ kid: await makeStranger(stack.owner, pair.publicKey), key: pair.privateKey })
+  })
+  await report.step('the owner revokes the device', async () => {
+    await person.ask('gateway', 'revoke-device', device, '--reason', 'demo', '--yes')
+    return { line: 'for ever' }
+  })
+  await refused('the revoked device goes on', 'device_revoked', async () => hostile.sign())
+  await report.step('lf run on a revoked machine', async () => {
+    const ran = await person.lf(['run', '--', 'echo', 'this must not run'])
+    check(ran.code === 5 && ran.stdout === '', `it exited ${ran.code} and said ${ran.stdout}`)
+    return { line: 'exit status 5, the command did not run' }
+  })
+  await hostile.close()
+}
+
+async function audit(report: Report, world: { person: Person; stack: Stack; lenser: string }) {
+  const { person, stack, lenser } = world
+  interface Verdict {
+    intact: boolean
+    entries: number
+    first_bad_index: number | null
+  }
+  const verify = () => person.ask<Verdict>('gateway', 'audit', 'verify')
+  report.chapter('The record')
+  await report.step('the audit chain verifies', async () => {
+    const verdict = await until(verify, ({ intact, entries }) => intact && entries > 10, 'the chain does not verify')
+    return { line: `${verdict.entries} entries, every link holds`, data: verdict }
+  })
+  await report.step('a superuser alters one row', async () => {
+    const { seq, undo } = await tamperWithChain(stack.owner, lenser)
+    const ran = await person.lf(['gateway', 'audit', 'verify', '--json'])
+    const verdict = JSON.parse(ran.stdout) as Verdict
+    check(!verdict.intact && ran.code === 1, 'nobody noticed')
+    check(String(verdict.first_bad_index) === seq, `entry ${verdict.first_bad_index} was blamed, not ${seq}`)
+    await undo()
+    return { line: `noticed: entry ${verdict.first_bad_index} is not what was linked`, data: verdict }
+  })
+}
+
+/** The name under which this machine's key lies in its keychain. */
+async function keyName(home: string): Promise<string> {
+  const { openStore, createSettings } = await import('@lenserfight/daemon')
+  const store = openStore(join(home, 'gateway', 'state.db'))
+  try {
+    return createSettings(store).get('identity')?.key_name as string
+  } finally {
+    store.close()
+  }
+}
+
+async function demonstrate(report: Report, say: (line: string) => void, stop: StopRequest): Promise<void> {
+  const env = readEnvironment()
+  const dir = temporaryRunFolder(env)
+  const stack = await startStack({ env, dir, folder: dir, onStep: (name) => say(`starting ${name}`) })
+  const home = join(dir, 'home')
+  mkdirSync(home, { mode: 0o700 })
+  const person = createPerson({ env, home })
+  const walk = async () => {
+    const { lenser, device } = await enrol(report, person, stack)
+    const world = { person, stack, home, lenser, device }
+    await attest(report, world)
+    await attack(report, world)
+    await audit(report, world)
+  }
+  const interrupted = stop.requested.then((by) => {
+    throw new Error(`stopped by ${by}`)
+  })
+  try {
+    await Promise.race([walk(), interrupted])
+  } finally {
+    await person.stopAll()
+    await stack.stop()
+  }
+}
+
+async function main(): Promise<number> {
+  const json = process.argv.includes('--json')
+  const colour = process.stdout.isTTY === true && !process.env.NO_COLOR
+  const report = createReport({ json, colour, write: (text) => process.stdout.write(text) })
+  const stop = onStopRequest()
+  const started = performance.now()
+  let error: unknown
+  try {
+    await demonstrate(report, (line) => process.stderr.write(`${line}\n`), stop)
+  } catch (caught) {
+    error = caught
+  }
+  stop.release()
+  const seconds = Math.round((performance.now() - started) / 100) / 10
+  const held = error === undefined
+  if (json)
+    console.log(
+      JSON.stringify({ held, seconds, steps: report.shown, ...(held ? {} : { error: String(error) }) }, null, 2),
+    )
+  else
+    console.log(
+      held ? `\nEvery step held (${report.shown.length} steps, ${seconds} s).` : `\nThe demo failed: ${String(error)}`,
+    )
+  return held ? 0 : 1
+}
+
+if (process.argv.includes('--help')) console.log(help)
+else process.exit(await main())
