@@ -1,8 +1,8 @@
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { generateKeyPair } from '@lenserfight/envelope'
 import { openKeychain, readKeyPair } from '@lenserfight/keychain'
-import type { reasons } from '@lenserfight/schemas'
+import { type ExecutionLevel, executionFacts, factSentences, type reasons } from '@lenserfight/schemas'
 import { connectHostileDevice } from './demo/hostile-device.ts'
 import { createPerson, type Person } from './demo/person.ts'
 import { createReport, type Report } from './demo/report.ts'
@@ -240,7 +240,9 @@ async function demonstrate(report: Report, say: (line: string) => void, stop: St
   const dir = temporaryRunFolder(env)
   const stack = await startStack({ env, dir, folder: dir, onStep: (name) => say(`starting ${name}`) })
   const home = join(dir, 'home')
-  mkdirSync(home, { mode: 0o700 })
+  mkdirSync(join(home, 'gateway'), { recursive: true, mode: 0o700 })
+  // A pending device looks for its approval every few seconds; somebody who watches need not wait for it.
+  writeFileSync(join(home, 'gateway', 'daemon.json'), JSON.stringify({ pending_poll_ms: 500 }), { mode: 0o600 })
   const person = createPerson({ env, home })
   const walk = async () => {
     const { lenser, device } = await enrol(report, person, stack)

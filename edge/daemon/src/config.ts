@@ -117,7 +117,7 @@ export const readEdgeConfig = (env: EdgeEnvironment = process.env): EdgeConfig =
     fileFallback: env.LF_GATEWAY_KEY_FILE_FALLBACK,
     logLevel: file.log_level ?? 'info',
     heartbeatMs: file.heartbeat_ms ?? limits.heartbeatSeconds * 1000,
-    pendingPollMs: file.pending_poll_ms ?? 15_000,
+    pendingPollMs: file.pending_poll_ms ?? 5_000,
     statusPollMs: file.status_poll_ms ?? 60_000,
     resend: {
       resendFloorMs: file.resend_floor_ms ?? defaultTiming.resendFloorMs,
