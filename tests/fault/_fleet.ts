@@ -1,0 +1,115 @@
+import { randomBytes } from 'node:crypto'
+import { encodeKey } from '@lenserfight/envelope'
+import { type PgClient, withClient } from '@lenserfight/local'
+import type { Stack } from '@lenserfight/local/stack'
+import {
+  type Account,
+  makeAccount,
+  makeDevice,
+  makeRunner,
+  makeSession,
+  makeVersion,
+  type Signatory,
+  type Version,
+} from '@lenserfight/testkit'
+import { connectClient, type DeviceClient, type ResendTiming, type Settled } from '@lenserfight/testkit/device'
+
+export interface FleetOptions {
+  readonly lensers: number
+  readonly devicesEach: number
+  readonly resend: ResendTiming
+}
+
+/** A device under load: it runs, bound and pinned, so that everything it attests can be fully trusted. */
+export interface Machine {
+  readonly client: DeviceClient
+  readonly runner: string
+  readonly version: Version
+}
+
+/** Several accounts with their devices and a session each, connected as edges are. */
+export interface Fleet {
+  readonly accounts: readonly Account[]
+  readonly machines: readonly Machine[]
+  readonly sessions: readonly DeviceClient[]
+  readonly clients: readonly DeviceClient[]
+  readonly settled: () => Settled[]
+  readonly close: () => Promise<void>
+}
+
+/** Comes back quickly, so that a test is about what was lost and not about waiting. */
+const reconnect = { floorMs: 50, firstCeilingMs: 300, ceilingMs: 1000 }
+
+export const createFleet = async (stack: Stack, options: FleetOptions): Promise<Fleet> => {
+  const { lensers, devicesEach, resend } = options
+  const connectAs = (signatory: Signatory): Promise<DeviceClient> =>
+    connectClient({ descriptor: stack.descriptor, keyList: stack.gatewayKeys.list, signatory, resend, reconnect })
+  const makeMachine = async (db: PgClient, lenser: string): Promise<Machine> => {
+    const device = await makeDevice(db, { lenser })
+    const [runner, version] = [await makeRunner(db, device), await makeVersion(db, lenser)]
+    return { client: await connectAs(device), runner, version }
+  }
+  const accounts: Account[] = []
+  const machines: Machine[] = []
+  const sessions: DeviceClient[] = []
+  await withClient(stack.owner, async (db) => {
+    for (let n = 0; n < lensers; n += 1) {
+      const account = await makeAccount(db)
+      accounts.push(account)
+      sessions.push(await connectAs(await makeSession(db, account.lenser)))
+      for (let m = 0; m < devicesEach; m += 1) machines.push(await makeMachine(db, account.lenser))
+    }
+  })
+  const clients = [...machines.map(({ client }) => client), ...sessions]
+  const settled = (): Settled[] => clients.flatMap((client) => client.settled)
+  const close = async (): Promise<void> => {
+    await Promise.all(clients.map((client) => client.close()))
+  }
+  return { accounts, machines, sessions, clients, settled, close }
+}
+
+const hash = (): string => encodeKey(randomBytes(32))
+// A log that shows this shows something of a body: the run's log scan looks for it.
+const file = () => ({ name: 'LTG-CANARY.txt', sha256: hash(), bytes: 3 })
+
+export const sendHeartbeat = ({ client }: Machine): Promise<Settled> =>
+  client.send({ kind: 'heartbeat', daemon_version: '0.1.0', gateway_status: 'connected' })
+
+/** A run that was permitted, and what its attestation must repeat. */
+export interface Permit {
+  readonly machine: Machine
+  readonly start: Settled
+  readonly said: { readonly command_hash: string; readonly inputs: readonly object[] }
+}
+
+export const startRun = async (machine: Machine): Promise<Permit> => {
+  const said = { command_hash: hash(), inputs: [file()] }
+  const named = { runner_id: machine.runner, version_id: machine.version.id }
+  return { machine, said, start: await machine.client.send({ kind: 'run_start', ...said, ...named }) }
+}
+
+/** Attests a permitted run as an honest edge does. */
+export const attest = ({ machine, start, said }: Permit): Promise<Settled> => {
+  const { lensHash, workflowHash } = machine.version
+  return machine.client.send({
+    ...{ kind: 'attestation', run_id: start.outcome.result?.run_id, ...said },
+    ...{ stdin_hash: null, stdout_hash: hash(), outputs: [file()] },
+    ...{ lens_hash: lensHash.toString('base64url'), workflow_hash: workflowHash.toString('base64url') },
+    ...{ started_at: Date.now() - 5, ended_at: Date.now(), exit_code: 0, signal: null },
+  })
+}
+
+/** An owner's request that changes something: a new runner on a device of the account. */
+export const bindRunner = (session: DeviceClient, machine: Machine, name: string): Promise<Settled> =>
+  session.send({ kind: 'runner_bind', name, device_id: machine.client.signatory.kid })
+
+/** As many of something from each machine at once. */
+export const fromEach = <T>(machines: readonly Machine[], count: number, make: (machine: Machine) => Promise<T>) =>
+  machines.flatMap((machine) => Array.from({ length: count }, () => make(machine)))
+
+/** How many of these are over, as they come to their end. */
+export const countSettled = (promises: readonly Promise<unknown>[]): (() => number) => {
+  let count = 0
+  for (const promise of promises) void promise.then(() => (count += 1))
+  return () => count
+}

@@ -1,0 +1,42 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { testStack } from '@lenserfight/testkit/stack'
+import test from 'ava'
+import { attest, countSettled, createFleet, fromEach, sendHeartbeat, startRun } from './_fleet.ts'
+import { createChance } from './_random.ts'
+import { readEquations, sideOf } from './equations.ts'
+
+const each = 128
+
+test('a broker killed under load that comes back with an empty store: nothing lost, nothing twice, every equation holds (law 2)', async (t) => {
+  t.timeout(240_000)
+  const chance = createChance()
+  t.log(`LTG_TEST_SEED=${chance.seed}`)
+  const stack = await testStack({ replicas: { verifier: 2 } })
+  t.teardown(stack.stop)
+  const resend = { floorMs: 1500, ceilingMs: 15_000 }
+  const fleet = await createFleet(stack, { lensers: 4, devicesEach: 2, resend })
+  t.teardown(fleet.close)
+  /** Kills the broker at a random moment of a wave, and lets it be gone for a while. */
+  const lose = async (wave: readonly Promise<unknown>[]): Promise<void> => {
+    const settled = countSettled(wave)
+    const share = 0.7 * chance.next()
+    while (settled() < share * wave.length) await sleep(2)
+    await stack.nats.kill9()
+    t.log(`killed the broker with ${wave.length - settled()} of ${wave.length} in flight`)
+    await sleep(1000 * chance.next())
+    await stack.nats.restart({ emptyStore: true })
+  }
+
+  await Promise.all(fleet.machines.map(sendHeartbeat))
+  const starts = fromEach(fleet.machines, each, startRun)
+  await lose(starts)
+  const permits = await Promise.all(starts)
+  const attestations = permits.map(attest)
+  await lose(attestations)
+  await Promise.all(attestations)
+  await stack.whenReady()
+
+  const began = fleet.machines.length + starts.length + attestations.length
+  const equations = await readEquations(stack, fleet, began)
+  t.deepEqual(sideOf(equations, 'left'), sideOf(equations, 'right'))
+})
