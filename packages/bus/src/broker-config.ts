@@ -43,6 +43,9 @@ const streamImports = (account: string, subjects: readonly string[]): string[] =
 const list = (name: string, lines: readonly string[]): string =>
   `    ${name}: [\n${lines.map((line) => `      ${line}`).join('\n')}\n    ]`
 
+/** An edge hears its answers and its orders, and needs no more subscriptions than these. */
+const edgeSubscriptions = 16
+
 const kick = { publish: ['$SYS.REQ.SERVER.*.KICK'], subscribe: ['_INBOX_system.>'] }
 const everything = { publish: ['ltg.v1.>'], subscribe: ['ltg.v1.>'] }
 
@@ -82,6 +85,8 @@ ${list('exports', streamExports(coreToEdge))}
 ${list('imports', streamImports('EDGE', edgeToCore))}
   }
   EDGE: {
+    # Of each connection. Here, since the server reads no limits from the callout's user JWTs.
+    limits: { max_payload: ${limits.userPayloadBytes}, max_subscriptions: ${callout ? edgeSubscriptions : -1} }
 ${list(
   'users',
   edgeUsers.map((nkey) => user(nkey, everything)),
