@@ -84,7 +84,7 @@ test('a ladder tells step by step what is missing', async (t) => {
   })
 })
 
-test('AC-5: an evaluation that says more than its facts cannot be stored, by anybody', async (t) => {
+test('EA-5: an evaluation that says more than its facts cannot be stored, by anybody', async (t) => {
   const error = await t.throwsAsync(
     world.owner.query(
       `INSERT INTO execution.trust_evaluations (run_id, lenser_id, trust_level, facts)

@@ -99,7 +99,7 @@ test('of heartbeats in any order the one stored last wins', async (t) => {
   t.is(await recordsOf(device), 4)
 })
 
-test('DH-3: a heartbeat brings an offline device back to what it was, audited', async (t) => {
+test('a heartbeat brings an offline device back to what it was, audited', async (t) => {
   for (const earlier of ['approved', 'trusted'] as const) {
     const device = await addDevice(earlier === 'trusted' ? ['approved', 'trusted', 'offline'] : ['approved', 'offline'])
     const outcome = await world.send(device, heartbeat())

@@ -172,7 +172,7 @@ test('PE-3: a run that the policy did not allow takes no submission', async (t) 
   t.is((await world.send(setting.device, runStart({ submission_id }))).result.verdict, 'allow')
 })
 
-test('RH-3: a device that was revoked, blocked or found unhealthy since its claim starts nothing; an offline one does', async (t) => {
+test('a device that was revoked, blocked or found unhealthy since its claim starts nothing; an offline one does', async (t) => {
   for (const level of ['revoked', 'blocked', 'unhealthy'] as const) {
     const setting = await addSetting(world)
     await world.setLevel(setting.device, level)
