@@ -35,7 +35,7 @@ export async function startIssuer(): Promise<TestIssuer> {
     if (mode === 'error') response.writeHead(500).end()
     else if (mode === 'redirect') response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end()
     else if (mode === 'rubbish') response.end('{"keys":')
-    else if (mode === 'flood') response.end(Buffer.alloc(1024 * 1024, 32))
+    else if (mode === 'flood') response.end(`${JSON.stringify({ keys })}${' '.repeat(1024 * 1024)}`)
     else response.setHeader('content-type', 'application/json').end(JSON.stringify({ keys }))
   })
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))

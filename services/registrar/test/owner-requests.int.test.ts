@@ -137,18 +137,27 @@ test('runner_bind: a runner is bound to one device, and binding it elsewhere end
 
 test('runner_bind: at once under one name, one runner with one active binding comes of it', async (t) => {
   const session = await world().newSession()
-  const devices = await Promise.all(Array.from({ length: 4 }, () => world().newDevice(session)))
-  const outcomes = await Promise.all(
-    devices.map((device) =>
-      world().ask(session, 'runner_bind', operation({ name: 'contested', device_id: device.kid })),
-    ),
-  )
-  t.is(new Set(outcomes.map((outcome) => resultOf(outcome).runner_id)).size, 1)
-  const active = await world().query(
-    `SELECT FROM execution.runner_device_bindings WHERE lenser_id = $1 AND status = 'active'`,
-    [session.lenser],
-  )
-  t.is(active.length, 1)
+  const devices = await Promise.all(Array.from({ length: 5 }, () => world().newDevice(session)))
+  const runners = new Set<unknown>()
+  for (let round = 0; round < 6; round++) {
+    const outcomes = await Promise.all(
+      devices.map((device) =>
+        world().ask(session, 'runner_bind', operation({ name: 'contested', device_id: device.kid })),
+      ),
+    )
+    for (const outcome of outcomes) {
+      const { runner_id, binding_id, device_id } = resultOf(outcome)
+      runners.add(runner_id)
+      const bound = 'SELECT device_id FROM execution.runner_device_bindings WHERE id = $1'
+      t.deepEqual(await world().query(bound, [binding_id]), [{ device_id }], 'each was told its own binding')
+    }
+    const active = await world().query(
+      `SELECT FROM execution.runner_device_bindings WHERE lenser_id = $1 AND status = 'active'`,
+      [session.lenser],
+    )
+    t.is(active.length, 1)
+  }
+  t.is(runners.size, 1)
 })
 
 test('runner_bind: only to a device of one’s own that may work', async (t) => {

@@ -80,11 +80,13 @@ test('session_expired: an ended session asks for nothing; signing in anew revive
 })
 
 test('session_expired: a session that ends between its claim and its effect has no effect', async (t) => {
-  const session = await world().newSession()
-  const signed = sign(session, 'list', {})
-  t.is(await world().claim(signed), 'ok')
-  await world().query('UPDATE lensers.sessions SET revoked_at = now() WHERE kid = $1', [session.kid])
-  t.is(codeOf(await world().store.apply('list', signed.text)), 'session_expired')
+  for (const end of ['revoked_at = now()', "expires_at = now() - interval '1 s'"]) {
+    const session = await world().newSession()
+    const signed = sign(session, 'list', {})
+    t.is(await world().claim(signed), 'ok')
+    await world().query(`UPDATE lensers.sessions SET ${end} WHERE kid = $1`, [session.kid])
+    t.is(codeOf(await world().store.apply('list', signed.text)), 'session_expired')
+  }
 })
 
 test('unknown_session: a key that never logged in asks for nothing but its login', async (t) => {
