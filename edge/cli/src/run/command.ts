@@ -53,8 +53,7 @@ const ended = (child: ChildProcess): Promise<{ exitCode: number | null; signal: 
  * @throws CodedError `command_not_found` where it could not be started
  */
 export const runCommand = async ([word, ...words]: readonly [string, ...string[]]): Promise<CommandEnd> => {
-  const input = await prepareStandardInput()
-  const output = prepareStandardOutput()
+  const [input, output] = await Promise.all([prepareStandardInput(), prepareStandardOutput()])
   let child: ChildProcess | undefined
   const signals = forwardSignals(() => child)
   const startedAt = Date.now()

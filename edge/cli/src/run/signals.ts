@@ -69,8 +69,7 @@ export const forwardSignals = (child: () => ChildProcess | undefined): SignalFor
 export const dieBy = (signal: NodeJS.Signals): never => {
   // Taking the last listener away gives the signal its default meaning back; Node ignores SIGPIPE from the start, so one
   // is put there to be taken away.
-  process.on(signal, () => {})
-  process.removeAllListeners(signal)
+  if (signal !== 'SIGKILL' && signal !== 'SIGSTOP') process.on(signal, () => {}).removeAllListeners(signal)
   process.kill(process.pid, signal)
   // It is on its way. Should the system not deliver it, the shell's convention says the same.
   setTimeout(() => process.exit(128 + constants.signals[signal]), 1000)

@@ -39,7 +39,7 @@ const copy = (from: Readable, to: Writable, onChunk: (chunk: Buffer) => void): v
 export const prepareStandardInput = async (): Promise<StandardInput> => {
   if (isatty(0)) return inherited(null)
   if (fstatSync(0).isFile()) return inherited(await hashRest(0))
-  const ends = pipeToCommand()
+  const ends = await pipeToCommand()
   const hash = createHash('sha256')
   return {
     stdio: ends?.readFd ?? 'pipe',

@@ -47,7 +47,7 @@ const goTogether = (): boolean => {
 /** Copies to standard output until the end, or until nobody reads there any more. */
 const createCopy = (from: Readable, onBroken: () => void) => {
   const hash = createHash('sha256')
-  const state = { isOver: false, isQuiet: false }
+  const state = { isOver: false, isQuiet: true }
   const run = async (): Promise<void> => {
     for await (const chunk of from) {
       state.isQuiet = false
@@ -73,7 +73,6 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 
 /** The command is gone, and what it wrote is in the pipe: two turns without anything new, and it is all here. */
 const drain = async ({ state, done }: ReturnType<typeof createCopy>): Promise<void> => {
-  state.isQuiet = true
   for (let turns = 0; turns < 2 && !state.isOver; turns = state.isQuiet ? turns + 1 : 0) {
     await turn()
     if (!state.isQuiet) await Promise.race([done, sleep(1)])
@@ -84,9 +83,9 @@ const drain = async ({ state, done }: ReturnType<typeof createCopy>): Promise<vo
  * Prepares standard output. A terminal is the command's own. Everything else passes through a hasher on a real pipe;
  * where standard error goes to the same place, it shares that pipe, so that the order stays.
  */
-export const prepareStandardOutput = (): StandardOutput => {
+export const prepareStandardOutput = async (): Promise<StandardOutput> => {
   if (isatty(1)) return { stdio: 'inherit', errorStdio: 'inherit', start: () => {}, finish: async () => null }
-  const ends = pipeFromCommand()
+  const ends = await pipeFromCommand()
   let copy: ReturnType<typeof createCopy> | undefined
   let from: Readable | undefined
   let spareFd = ends?.spareFd
