@@ -93,7 +93,8 @@ export const attacks = {
       () => asBytes(Buffer.from(text).toString('base64')),
     ])()
   },
-  unknownKind: (random, attacker) => asBytes(goodText(attacker, { kind: `kind_${below(random, 1000)}` })),
+  unknownKind: (random, attacker) =>
+    asBytes(goodText(attacker, { kind: `kind_${pick(random, ['a', 'of_another_day', 'xyz'])}` })),
   zeroCharacter: (random, attacker) =>
     asBytes(goodText(attacker).replace('"x"', pick(random, ['"\\u0000"', '"a\\u0000b"', '"\u0000"']))),
   hostileNames: (random, attacker) => {
