@@ -1,6 +1,6 @@
 SET LOCAL ROLE ltg_owner;
 
--- Links up to p_limit pending records into their Lensers' chains and returns how many; fewer than p_limit says that it drained them.
+-- Links up to p_limit pending records into their Lensers' chains and returns how many; fewer than p_limit says that none is left.
 -- Linkers take turns. A record that commits late gets a late place: none is skipped, since what is linked is taken off.
 CREATE FUNCTION audit.fn_chain_link(p_limit integer) RETURNS integer
 LANGUAGE plpgsql
@@ -14,9 +14,8 @@ DECLARE
   v_entries audit.hash_chains[] := '{}';
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('audit.fn_chain_link', 0));
-  SELECT array_agg(p ORDER BY p.lenser_id, p.id) INTO v_pending
-    FROM audit.pending p
-   WHERE p.id IN (SELECT oldest.id FROM audit.pending oldest ORDER BY oldest.id LIMIT p_limit);
+  SELECT array_agg(oldest.record ORDER BY (oldest.record).lenser_id, (oldest.record).id) INTO v_pending
+    FROM (SELECT p AS record FROM audit.pending p ORDER BY p.id LIMIT p_limit) oldest;
   IF v_pending IS NULL THEN
     RETURN 0;
   END IF;
@@ -56,7 +55,8 @@ BEGIN
      SET seq = last.seq, entry_hash = last.entry_hash
     FROM (SELECT DISTINCT ON (e.lenser_id) e.* FROM unnest(v_entries) e ORDER BY e.lenser_id, e.seq DESC) last
    WHERE h.chain_kind = 'gateway' AND h.lenser_id = last.lenser_id;
-  DELETE FROM audit.pending p USING unnest(v_pending) linked WHERE p.id = linked.id;
+  -- By index, however many are waiting.
+  DELETE FROM audit.pending p WHERE p.id = ANY (ARRAY(SELECT linked.id FROM unnest(v_pending) linked));
   RETURN cardinality(v_entries);
 END
 $$;
