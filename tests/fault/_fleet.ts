@@ -113,3 +113,35 @@ export const countSettled = (promises: readonly Promise<unknown>[]): (() => numb
   for (const promise of promises) void promise.then(() => (count += 1))
   return () => count
 }
+
+/** Waves of one fleet: each device starts so many runs, then attests them, then starts others. */
+export interface Load {
+  readonly fleet: Fleet
+  /** How many operations and heartbeats it began. */
+  readonly began: () => number
+  /** Each device's heartbeat; what it attests in the five minutes after can be fully trusted. */
+  readonly heartbeat: () => Promise<unknown>
+  /** Counts what was begun besides. */
+  readonly also: (ends: readonly Promise<Settled>[]) => readonly Promise<Settled>[]
+  readonly wave: () => readonly Promise<unknown>[]
+}
+
+/** The first heartbeats are sent when it resolves. */
+export const createLoad = async (fleet: Fleet, each: number): Promise<Load> => {
+  let began = 0
+  let permits: Promise<Permit>[] = []
+  const also = (ends: readonly Promise<Settled>[]): readonly Promise<Settled>[] => {
+    began += ends.length
+    return ends
+  }
+  const heartbeat = () => Promise.all(also(fleet.machines.map(sendHeartbeat)))
+  await heartbeat()
+  const wave = (): readonly Promise<unknown>[] => {
+    const started = permits
+    permits = started.length === 0 ? fromEach(fleet.machines, each, startRun) : []
+    const ends = started.length === 0 ? permits : started.map(async (permit) => attest(await permit))
+    began += ends.length
+    return ends
+  }
+  return { fleet, began: () => began, heartbeat, also, wave }
+}

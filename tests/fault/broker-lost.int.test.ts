@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { testStack } from '@lenserfight/testkit/stack'
 import test from 'ava'
-import { attest, countSettled, createFleet, fromEach, sendHeartbeat, startRun } from './_fleet.ts'
+import { countSettled, createFleet, createLoad } from './_fleet.ts'
 import { createChance } from './_random.ts'
 import { readEquations, sideOf } from './equations.ts'
 
@@ -25,18 +25,13 @@ test('a broker killed under load that comes back with an empty store: nothing lo
     t.log(`killed the broker with ${wave.length - settled()} of ${wave.length} in flight`)
     await sleep(1000 * chance.next())
     await stack.nats.restart({ emptyStore: true })
+    await Promise.all(wave)
   }
 
-  await Promise.all(fleet.machines.map(sendHeartbeat))
-  const starts = fromEach(fleet.machines, each, startRun)
-  await lose(starts)
-  const permits = await Promise.all(starts)
-  const attestations = permits.map(attest)
-  await lose(attestations)
-  await Promise.all(attestations)
+  const load = await createLoad(fleet, each)
+  await lose(load.wave())
+  await lose(load.wave())
   await stack.whenReady()
-
-  const began = fleet.machines.length + starts.length + attestations.length
-  const equations = await readEquations(stack, fleet, began)
+  const equations = await readEquations(stack, fleet, load.began())
   t.deepEqual(sideOf(equations, 'left'), sideOf(equations, 'right'))
 })

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { testStack } from '@lenserfight/testkit/stack'
 import test from 'ava'
-import { attest, countSettled, createFleet, fromEach, sendHeartbeat, startRun } from './_fleet.ts'
+import { countSettled, createFleet, createLoad } from './_fleet.ts'
 import { eventually, readReadiness } from './_health.ts'
 import { readEquations, sideOf } from './equations.ts'
 
@@ -19,8 +19,8 @@ test('PostgreSQL gone for 30 s under load: workers say not ready, hold their mes
   const pidsOf = () => working.map((name) => readReadiness(stack, name).then((readiness) => readiness?.pid))
   const pids = await Promise.all(pidsOf())
 
-  await Promise.all(fleet.machines.map(sendHeartbeat))
-  const starts = fromEach(fleet.machines, each, startRun)
+  const load = await createLoad(fleet, each)
+  const starts = load.wave()
   const settled = countSettled(starts)
   while (settled() < starts.length / 10) await sleep(2)
   await stack.postgres.stop()
@@ -35,13 +35,12 @@ test('PostgreSQL gone for 30 s under load: workers say not ready, hold their mes
   await sleep(goneAt + awayMs - Date.now())
   t.true(settled() < starts.length, 'something had to wait')
   await stack.postgres.restart()
-  const permits = await Promise.all(starts)
+  await Promise.all(starts)
+  t.deepEqual(new Set(fleet.machines.map(({ client }) => client.stats().resent)), new Set([0]), 'all of it was held')
   await stack.whenReady(30_000)
   t.deepEqual(await Promise.all(pidsOf()), pids, 'nobody was restarted')
 
-  const attestations = permits.map(attest)
-  await Promise.all(attestations)
-  const began = fleet.machines.length + starts.length + attestations.length
-  const equations = await readEquations(stack, fleet, began)
+  await Promise.all(load.wave())
+  const equations = await readEquations(stack, fleet, load.began())
   t.deepEqual(sideOf(equations, 'left'), sideOf(equations, 'right'))
 })
