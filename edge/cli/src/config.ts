@@ -1,8 +1,7 @@
 import { userInfo } from 'node:os'
-import { isatty } from 'node:tty'
 import { type EdgeConfig, readEdgeConfig } from '@lenserfight/daemon/client'
 
-/** What the command line is told from outside. The only place of this package that reads the environment. */
+/** What the command line is told from outside. With `terminal.ts` the only place of this package that reads the environment. */
 export interface CliConfig {
   readonly edge: EdgeConfig
   readonly path: string
@@ -12,14 +11,8 @@ export interface CliConfig {
   readonly hasDisplay: boolean
 }
 
-const environment: NodeJS.ProcessEnv = process.env
-
-/** Whether standard error is a terminal that wants colours (no-color.org). */
-export const wantsColours = (env = environment): boolean =>
-  (env.NO_COLOR ?? '') === '' && env.TERM !== 'dumb' && isatty(1) && isatty(2)
-
 /** @throws CodedError as `readEdgeConfig` does */
-export const readCliConfig = (env = environment): CliConfig =>
+export const readCliConfig = (env: NodeJS.ProcessEnv = process.env): CliConfig =>
   Object.freeze({
     edge: readEdgeConfig(env),
     path: env.PATH ?? '',

@@ -2,12 +2,13 @@
 import { CodedError } from '@lenserfight/schemas'
 import { type Act, createCli } from './cli.ts'
 import { Told } from './commands/told.ts'
-import { readCliConfig, wantsColours } from './config.ts'
-import { createContext } from './context.ts'
 import { createOutput, failureOf, type Output, tellFailure } from './output.ts'
 import { Ending } from './run/signals.ts'
+import { wantsColours } from './terminal.ts'
 
 const execute = async (act: Act, output: Output): Promise<number> => {
+  // What only a command needs is loaded only for one: help and a misspelt word are told at once.
+  const [{ readCliConfig }, { createContext }] = await Promise.all([import('./config.ts'), import('./context.ts')])
   const context = createContext(readCliConfig(), output)
   try {
     return (await act(context)) ?? 0

@@ -66,10 +66,17 @@ export const tableOf = (rows: readonly (readonly string[])[]): string[] => {
   )
 }
 
+/** What shells return where a command could not be run, which is what `lf run` stands in for. */
+const shellExits: Partial<Record<ReasonCode, number>> = { command_not_found: 127, command_not_executable: 126 }
+
 /** What a failure is told as: its code first, then the sentence that ends with what to do. */
 export const failureOf = (error: unknown): { code: ReasonCode; message: string; exit: number } => {
   const coded = error instanceof CodedError ? error : new CodedError('internal_error', undefined, { cause: error })
-  return { code: coded.code, message: plain(coded.message), exit: reasonOf(coded.code).exit ?? 1 }
+  return {
+    code: coded.code,
+    message: plain(coded.message),
+    exit: shellExits[coded.code] ?? reasonOf(coded.code).exit ?? 1,
+  }
 }
 
 /** Tells a failure and returns the exit code that it means. */

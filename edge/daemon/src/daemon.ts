@@ -129,12 +129,14 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
   const status = () =>
     describe(booted, { presence, trust, since, outbox: outbox.status(), heartbeatAt: heartbeat.acceptedAt() })
-  const server = await serveSocket(config.socket, createMethods({ identity, outbox, presence, status }), logger).catch(
-    (error: unknown) => {
-      booted.release()
-      throw error
-    },
-  )
+  const server = await serveSocket(
+    config.socket,
+    createMethods({ identity, outbox, presence, status, refresh: async () => session?.refresh() }),
+    logger,
+  ).catch((error: unknown) => {
+    booted.release()
+    throw error
+  })
 
   const open = (opened: Link): void => {
     link = opened

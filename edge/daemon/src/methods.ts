@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { CodedError, type KindName, type ReasonCode } from '@lenserfight/schemas'
 import type { Operation } from './outbox/operations.ts'
 import type { Outbox } from './outbox/outbox.ts'
@@ -5,11 +6,15 @@ import { type Presence, refusalIn } from './presence.ts'
 import type { Enrolled } from './settings.ts'
 import type { Methods } from './socket/server.ts'
 
+const refreshMs = 3_000
+
 export interface MethodsOptions {
   readonly identity: Enrolled
   readonly outbox: Outbox
   readonly presence: Presence
   readonly status: () => Readonly<Record<string, unknown>>
+  /** Asks the gateway for the device's state anew. */
+  readonly refresh: () => Promise<void>
 }
 
 /** What a caller learns of an operation. */
@@ -23,14 +28,20 @@ const asReport = (operation: Operation) => ({
 })
 
 /** What the socket's methods do. */
-export const createMethods = ({ identity, outbox, presence, status }: MethodsOptions): Methods => {
+export const createMethods = ({ identity, outbox, presence, status, refresh }: MethodsOptions): Methods => {
   const enqueue = (kind: KindName, body: Readonly<Record<string, unknown>>): Operation =>
     outbox.enqueue({ kid: identity.device_id, kind, body })
 
-  const refuseWhile = (kind: KindName): void => {
+  const refusal = (kind: KindName): ReasonCode | undefined => {
     const level = presence.level()
-    const refusal = level && refusalIn(level, kind)
-    if (refusal !== undefined) throw new CodedError(refusal)
+    return level && refusalIn(level, kind)
+  }
+  /** Refuses at once what the device's state refuses; one that its owner approved a moment ago is asked about first. */
+  const checkState = async (kind: KindName): Promise<void> => {
+    if (refusal(kind) === undefined) return
+    await Promise.race([refresh(), sleep(refreshMs, undefined, { ref: false })])
+    const code = refusal(kind)
+    if (code !== undefined) throw new CodedError(code)
   }
   const whyUnanswered = (operation: Operation): ReasonCode =>
     presence.obstacle() ??
@@ -40,7 +51,7 @@ export const createMethods = ({ identity, outbox, presence, status }: MethodsOpt
   return {
     status: async () => status(),
     'run.start': async ({ run, timeout_ms }, signal) => {
-      refuseWhile('run_start')
+      await checkState('run_start')
       const { opId } = enqueue('run_start', run)
       const operation = (await outbox.wait(opId, timeout_ms, signal)) as Operation
       const { outcome } = operation

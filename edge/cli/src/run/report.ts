@@ -1,4 +1,4 @@
-import { type ExecutionFact, executionLevels, factSentences } from '@lenserfight/schemas'
+import { type ExecutionFact, executionFacts, executionLevels, factSentences } from '@lenserfight/schemas'
 import type { Output } from '../output.ts'
 
 /** One step of the ladder, as the gateway tells it. */
@@ -18,13 +18,18 @@ const sentenceOf = (fact: string): string =>
 
 const widest = Math.max(...executionLevels.map((level) => level.length))
 
-/** The ladder for people: level by level, reached or what it lacks. */
+const factsOf = (level: string): readonly string[] =>
+  Object.hasOwn(executionFacts, level) ? executionFacts[level as keyof typeof executionFacts] : []
+
+const sentences = (facts: readonly string[]): string => facts.map(sentenceOf).join('; ')
+
+/** The ladder for people: level by level, by which facts it is reached or which of them are missing. */
 export const ladderLines = (ladder: unknown, output: Output): string[] => {
   if (!Array.isArray(ladder)) return []
   return ladder.filter(isStep).map(({ level, reached, failing }) => {
     const name = level.padEnd(widest)
-    if (reached) return `  ${output.good('✓')} ${name}`
-    const why = failing.length === 0 ? 'needs the levels before it' : `lacks: ${failing.map(sentenceOf).join('; ')}`
+    if (reached) return `  ${output.good('✓')} ${name}  ${output.faint(sentences(factsOf(level)))}`
+    const why = failing.length === 0 ? 'needs the levels before it' : `not shown: ${sentences(failing)}`
     return `  ${output.bad('·')} ${name}  ${output.faint(why)}`
   })
 }

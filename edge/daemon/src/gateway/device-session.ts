@@ -61,6 +61,8 @@ export interface DeviceSessionOptions {
 export interface DeviceSession {
   /** Asks for the state at once: a refusal may mean that it changed. */
   readonly recheck: () => void
+  /** Asks for the state and resolves when it is known or known not to be had. */
+  readonly refresh: () => Promise<void>
   readonly end: () => void
 }
 
@@ -89,7 +91,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
   let admitted: readonly KindName[] | undefined
   let level: DeviceLevel | undefined
   let timer: NodeJS.Timeout | undefined
-  let isAsking = false
+  let looking: Promise<void> | undefined
   let isOver = false
 
   const client: GatewayClient = createGatewayClient({
@@ -136,9 +138,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     if (answer.ok) apply(standingOf(answer, clockOffsetMs))
     else onStanding({ refused: answer.code ?? 'internal_error', detail: answer.detail, clockOffsetMs })
   }
-  const look = async (): Promise<void> => {
-    if (isAsking || isOver) return
-    isAsking = true
+  const lookNow = async (): Promise<void> => {
     clearTimeout(timer)
     try {
       if (link.isConnected()) await ask()
@@ -146,11 +146,16 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
       if (!(error instanceof CodedError)) throw error
       logger.warn({ event: 'status_failed', code: error.code }, 'the device’s state is not known')
       if (!isOver) onStanding({ refused: error.code, detail: error.detail, clockOffsetMs: undefined })
-    } finally {
-      isAsking = false
     }
     const isSettled = admitted !== undefined && level !== 'pending'
     if (!isOver) timer = setTimeout(look, isSettled ? timing.statusPollMs : timing.pendingPollMs)
+  }
+  const look = async (): Promise<void> => {
+    if (isOver) return
+    looking ??= lookNow().finally(() => {
+      looking = undefined
+    })
+    await looking
   }
 
   const recheck = calmly(() => void look())
@@ -170,6 +175,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
   void look()
   return {
     recheck,
+    refresh: look,
     end: () => {
       isOver = true
       clearTimeout(timer)

@@ -1,0 +1,200 @@
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { openState, readEdgeConfig } from '@lenserfight/daemon/client'
+import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
+import { CodedError } from '@lenserfight/schemas'
+import test from 'ava'
+import { createCli } from '../src/cli.ts'
+
+const lfFile = fileURLToPath(new URL('../bin/lf', import.meta.url))
+const newHome = (): string => mkdtempSync(join(tmpdir(), 'lf-cli-'))
+
+const lf = (
+  words: string,
+  { home = newHome(), env = {}, input = '' }: { home?: string; env?: object; input?: string } = {},
+) => {
+  const full = { PATH: process.env.PATH, LENSERFIGHT_HOME: join(home, 'lf'), LF_GATEWAY_KEY_FILE_FALLBACK: '1', ...env }
+  const { status, stdout, stderr } = spawnSync(lfFile, words.split(' ').filter(Boolean), {
+    ...{ env: full, input, cwd: home, encoding: 'utf8', timeout: 30_000 },
+  })
+  const told = stderr.split('\n').filter((line) => !line.startsWith('WARNING:'))
+  return { status, stdout, stderr: told.join('\n') }
+}
+
+/** A machine that is enrolled, with no daemon and no gateway. */
+const enrolledHome = (): string => {
+  const home = newHome()
+  const config = readEdgeConfig({ LENSERFIGHT_HOME: join(home, 'lf') })
+  mkdirSync(config.profileFolder, { mode: 0o700 })
+  const { store, settings } = openState(config)
+  const uuid = '00000000-0000-4000-8000-00000000000a'
+  settings.set('identity', {
+    ...{ key_name: 'device-1', op_id: newUuidV7(), name: 'this-machine', device_type: 'ci', os: 'x' },
+    ...{ gateway_id: uuid, lenser: uuid, device_id: uuid, challenge_op: newUuidV7() },
+    ...{ public_key: encodeKey(generateKeyPair().publicKey), challenge: 'AAAAAAAAAAAAAAAAAAAAAA' },
+  })
+  store.close()
+  return home
+}
+
+const commands = [
+  'login',
+  'logout',
+  'whoami',
+  'run',
+  'gateway devices',
+  'gateway approve-device',
+  'gateway revoke-device',
+  'gateway runners bind',
+  'gateway identity init',
+  'gateway identity show',
+  'gateway serve',
+  'gateway status',
+  'gateway operation',
+  'gateway audit verify',
+]
+
+/** The grammar alone, without a process: which command was chosen, or what was not understood. */
+const understand = async (words: string): Promise<string | undefined> => {
+  const argv = words.split(' ').filter(Boolean)
+  const refuse = (message: string): never => {
+    throw new CodedError('usage', message)
+  }
+  try {
+    await createCli(argv, () => {}, refuse).parseAsync()
+    return undefined
+  } catch (error) {
+    return (error as CodedError).code
+  }
+}
+
+test.serial('every command has help with an example, and takes --json', async (t) => {
+  for (const command of commands) {
+    const help = await createCli(command.split(' '), () => t.fail(), () => t.fail() as never).getHelp()
+    t.regex(help, new RegExp(`^lf ${command}`), command)
+    t.regex(help, /Examples:\n {2}lf /, command)
+    t.regex(help, /--json/, command)
+  }
+  const { status, stdout, stderr } = lf('run --help')
+  t.deepEqual([status, stderr, stdout.split('\n')[0]], [0, '', 'lf run [options] -- COMMAND…'])
+})
+
+test.serial('what is not understood is usage, exit code 1, on standard error', async (t) => {
+  const wrong = [
+    '',
+    'nope',
+    'gateway',
+    'gateway nope',
+    'gateway approve-device',
+    'login --as x',
+    'run --wait x -- true',
+  ]
+  for (const words of wrong) t.is(await understand(words), 'usage', words)
+  t.is(await understand('run --json -- nope --nope'), undefined)
+  for (const words of ['run true', 'run --']) {
+    const { status, stdout, stderr } = lf(words)
+    t.deepEqual([status, stdout], [1, ''], words)
+    t.regex(stderr, /^usage: .+\n$/, words)
+  }
+})
+
+test.serial('exit code 2: what needs a session says so', (t) => {
+  for (const words of ['whoami', 'gateway identity init']) {
+    const { status, stderr } = lf(words)
+    t.is(status, 2, words)
+    t.regex(stderr, /^not_signed_in: .*lf login/, words)
+  }
+})
+
+test.serial('exit code 5: a machine that is not enrolled runs nothing', (t) => {
+  const { status, stdout, stderr } = lf('run -- echo this must not run')
+  t.deepEqual([status, stdout], [5, ''])
+  t.regex(stderr, /^not_enrolled: /)
+  t.is(lf('gateway status').status, 5)
+  t.is(lf('gateway identity show').status, 5)
+})
+
+test.serial('exit code 4: without a daemon nothing runs', (t) => {
+  const home = enrolledHome()
+  const { status, stdout, stderr } = lf('run -- echo this must not run', { home })
+  t.deepEqual([status, stdout], [4, ''])
+  t.regex(stderr, /^daemon_unreachable: .*lf gateway serve/)
+  const known = lf('gateway status', { home })
+  t.is(known.status, 4)
+  t.regex(known.stdout, /this-machine/)
+  t.is(lf('gateway operation x', { home }).status, 4)
+})
+
+test.serial('--json tells a failure as one object on standard output', (t) => {
+  for (const [words, code] of [
+    ['whoami --json', 'not_signed_in'],
+    ['gateway status --json', 'not_enrolled'],
+    ['nope --json', 'usage'],
+  ] as const) {
+    const { stdout } = lf(words)
+    const told = JSON.parse(stdout) as { ok: boolean; code: string; message: string }
+    t.deepEqual([told.ok, told.code], [false, code])
+    t.true(told.message.length > 0)
+  }
+})
+
+test.serial('a command that cannot be run is told before anything is asked', (t) => {
+  const home = enrolledHome()
+  const missing = lf('run -- no-such-command-anywhere', { home })
+  t.deepEqual([missing.status, missing.stderr.split(':')[0]], [127, 'command_not_found'])
+  writeFileSync(join(home, 'plain'), '', { mode: 0o600 })
+  const plain = lf('run -- ./plain', { home })
+  t.deepEqual([plain.status, plain.stderr.split(':')[0]], [126, 'command_not_executable'])
+  const input = lf('run --input missing.txt -- true', { home })
+  t.deepEqual([input.status, input.stderr.split(':')[0]], [1, 'input_unreadable'])
+})
+
+test.serial('what follows -- is the command’s, whatever it looks like', (t) => {
+  const home = enrolledHome()
+  t.is(lf('run -- true --help --json 007', { home }).status, 4)
+})
+
+test.serial('login says what it lacks', (t) => {
+  t.regex(lf('login').stderr, /^descriptor_missing: /)
+  t.regex(lf('login --dev').stderr, /^descriptor_missing: .*npm start/)
+  const home = newHome()
+  writeFileSync(join(home, 'bad.json'), '{"url":"x"}')
+  t.regex(lf('login --gateway bad.json', { home }).stderr, /^descriptor_invalid: /)
+  const root_key = encodeKey(generateKeyPair().publicKey)
+  const gateway_id = '00000000-0000-4000-8000-00000000000a'
+  writeFileSync(join(home, 'good.json'), JSON.stringify({ url: 'nats://127.0.0.1:9', gateway_id, root_key }))
+  t.regex(lf('login --gateway good.json', { home }).stderr, /^usage: .*--token-file/)
+  t.regex(lf('login --token-file -', { home, input: 'no token' }).stderr, /^token_invalid: /)
+  t.regex(lf('login --token-file -', { home, input: 'a.b.c' }).stderr, /^gateway_unreachable: /)
+  const nonce = lf('login --nonce', { home }).stdout
+  t.is(lf('login --nonce', { home }).stdout, nonce)
+  writeFileSync(
+    join(home, 'other.json'),
+    JSON.stringify({ url: 'nats://127.0.0.1:9', gateway_id, root_key: encodeKey(generateKeyPair().publicKey) }),
+  )
+  t.regex(lf('login --gateway other.json --nonce', { home }).stderr, /^descriptor_changed: /)
+  t.is(lf('logout', { home }).status, 0)
+  t.not(lf('login --nonce', { home }).stdout, nonce)
+})
+
+test.serial('without a keychain nobody signs in', (t) => {
+  const home = newHome()
+  const gateway_id = '00000000-0000-4000-8000-00000000000a'
+  const descriptor = { url: 'nats://127.0.0.1:9', gateway_id, root_key: encodeKey(generateKeyPair().publicKey) }
+  writeFileSync(join(home, 'good.json'), JSON.stringify(descriptor))
+  const env = { LF_GATEWAY_KEY_FILE_FALLBACK: '' }
+  t.regex(lf('login --gateway good.json --nonce', { home, env }).stderr, /^keychain_unavailable: /)
+})
+
+test.serial('SH-4: the command line refuses a service_role credential too', (t) => {
+  const { status, stderr } = lf('gateway status', { env: { SUPABASE_SERVICE_ROLE_KEY: 'x' } })
+  t.is(status, 1)
+  t.regex(stderr, /^service_role_in_daemon: /)
+})
+
+test.serial('there are no colours but on a terminal', (t) => {
+  t.false(lf('whoami').stderr.includes('\u001b'))
+})

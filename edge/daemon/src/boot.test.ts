@@ -1,0 +1,169 @@
+import { spawnSync } from 'node:child_process'
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
+import { createLogger } from '@lenserfight/runtime'
+import test from 'ava'
+import { boot, openState } from './boot.ts'
+import { readEdgeConfig } from './config.ts'
+import { startDaemon } from './daemon.ts'
+import type { Identity } from './settings.ts'
+
+const logger = createLogger({ service: 'test', level: 'silent' as never })
+const main = fileURLToPath(new URL('./main.ts', import.meta.url))
+const uuid = (last: string): string => `00000000-0000-4000-8000-00000000000${last}`
+const warn = (): void => {}
+
+const newConfig = (more: Record<string, string> = {}) => {
+  const home = mkdtempSync(join(tmpdir(), 'lf-boot-'))
+  return readEdgeConfig({ LENSERFIGHT_HOME: join(home, 'lf'), LF_GATEWAY_KEY_FILE_FALLBACK: '1', ...more })
+}
+type Config = ReturnType<typeof newConfig>
+
+/** What `identity init` leaves, for a gateway that is not there: nobody listens on that port. */
+const enrol = (config: Config, more: Partial<Identity> = {}) => {
+  mkdirSync(config.profileFolder, { mode: 0o700, recursive: true })
+  const { store, settings } = openState(config)
+  const keys = generateKeyPair()
+  settings.set('descriptor', { url: 'nats://127.0.0.1:9', gateway_id: uuid('a'), root_key: encodeKey(keys.publicKey) })
+  settings.set('identity', {
+    ...{ key_name: 'device-1', op_id: newUuidV7(), name: 'm', device_type: 'ci', os: 'x' },
+    ...{ gateway_id: uuid('a'), lenser: uuid('b'), device_id: uuid('c'), challenge_op: newUuidV7() },
+    ...{ public_key: encodeKey(keys.publicKey), challenge: 'AAAAAAAAAAAAAAAAAAAAAA' },
+    ...more,
+  })
+  store.close()
+  mkdirSync(config.keysFolder, { mode: 0o700 })
+  writeFileSync(join(config.keysFolder, 'device-1.key'), encodeKey(keys.privateKey), { mode: 0o600 })
+}
+
+const daemon = (config: Config, env: Record<string, string> = {}) =>
+  spawnSync(process.execPath, [main], {
+    env: { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, ...env },
+    encoding: 'utf8',
+    timeout: 20_000,
+  })
+
+test('CO-3: state folder 0700, every file in it 0600, whatever the umask', async (t) => {
+  const config = newConfig()
+  enrol(config)
+  const before = process.umask(0)
+  const running = await startDaemon({ config, logger, warn })
+  process.umask(before)
+  t.teardown(running.stop)
+  t.is(statSync(config.stateFolder).mode & 0o777, 0o700)
+  const modes = readdirSync(config.stateFolder, { withFileTypes: true }).map((entry) => [
+    entry.name,
+    statSync(join(config.stateFolder, entry.name)).mode & 0o777,
+  ])
+  t.true(modes.length > 4)
+  for (const [name, mode] of modes) t.is(mode, name === 'keys' ? 0o700 : 0o600, String(name))
+})
+
+test('CO-3: a state folder or a file in it that others can reach keeps the daemon from starting', async (t) => {
+  const folder = newConfig()
+  enrol(folder)
+  chmodSync(folder.stateFolder, 0o755)
+  await t.throwsAsync(boot(folder, warn), { code: 'insecure_permissions' })
+  const file = newConfig()
+  enrol(file)
+  chmodSync(file.stateFile, 0o644)
+  await t.throwsAsync(boot(file, warn), { code: 'insecure_permissions' })
+  const stranger = newConfig()
+  enrol(stranger)
+  writeFileSync(join(stranger.stateFolder, 'anything'), '', { mode: 0o604 })
+  chmodSync(join(stranger.stateFolder, 'anything'), 0o604)
+  await t.throwsAsync(boot(stranger, warn), { code: 'insecure_permissions' })
+})
+
+test('SH-4: the daemon does not start with a service_role credential in environment, configuration or profile', (t) => {
+  const config = newConfig()
+  enrol(config)
+  const jwt = `eyJhbGciOiJIUzI1NiJ9.${Buffer.from('{"role":"service_role"}').toString('base64url')}.c2ln`
+  const byEnvironment = daemon(config, { SUPABASE_SERVICE_ROLE_KEY: 'x' })
+  t.is(byEnvironment.status, 1)
+  t.regex(byEnvironment.stderr, /^service_role_in_daemon: /)
+  t.regex(daemon(config, { SOME_KEY: jwt }).stderr, /^service_role_in_daemon: /)
+
+  writeFileSync(config.configFile, JSON.stringify({ key: jwt }), { mode: 0o600 })
+  const byFile = daemon(config)
+  t.regex(byFile.stderr, /^service_role_in_daemon: /)
+  t.false(byFile.stderr.includes(jwt))
+  writeFileSync(config.configFile, '{}')
+  writeFileSync(config.profileFile, JSON.stringify({ service_role: 'x' }), { mode: 0o600 })
+  t.regex(daemon(config).stderr, /^service_role_in_daemon: /)
+})
+
+test('the checklist refuses in order, each with its code', async (t) => {
+  const config = newConfig()
+  await t.throwsAsync(boot(config, warn), { code: 'not_enrolled' })
+  t.is(daemon(config).status, 5)
+
+  enrol(config)
+  const first = await boot(config, warn)
+  const second = daemon(config, { LF_GATEWAY_KEY_FILE_FALLBACK: '1' })
+  t.regex(second.stderr, /^daemon_running: /)
+  first.release()
+
+  await t.throwsAsync(boot({ ...config, fileFallback: undefined }, warn), { code: 'keychain_unavailable' })
+  writeFileSync(join(config.keysFolder, 'device-1.key'), encodeKey(generateKeyPair().privateKey))
+  await t.throwsAsync(boot(config, warn), { code: 'key_missing' })
+
+  const elsewhere = newConfig()
+  enrol(elsewhere, { gateway_id: uuid('d') })
+  await t.throwsAsync(boot(elsewhere, warn), { code: 'descriptor_changed' })
+  const { store, settings } = openState(elsewhere)
+  settings.delete('descriptor')
+  store.close()
+  await t.throwsAsync(boot(elsewhere, warn), { code: 'descriptor_missing' })
+})
+
+test('what the configuration file may say is closed', (t) => {
+  const config = newConfig()
+  mkdirSync(config.stateFolder, { recursive: true, mode: 0o700 })
+  const read = (text: string) => {
+    writeFileSync(config.configFile, text, { mode: 0o600 })
+    return () => readEdgeConfig({ LENSERFIGHT_HOME: config.profileFolder })
+  }
+  t.is(read('{"heartbeat_ms": 50}')().heartbeatMs, 50)
+  for (const text of ['{"heartbeat": 50}', '{"heartbeat_ms": 0}', '[]', 'x', '{"reconnect": {"floor_ms": 10}}']) {
+    t.throws(read(text), { code: 'config_invalid' }, text)
+  }
+  chmodSync(config.configFile, 0o644)
+  t.throws(() => readEdgeConfig({ LENSERFIGHT_HOME: config.profileFolder }), { code: 'insecure_permissions' })
+})
+
+test('a damaged setting is told, never taken for none', (t) => {
+  const config = newConfig()
+  enrol(config)
+  const { store, settings } = openState(config)
+  store.run(`UPDATE settings SET value = '{"key_name":1}' WHERE key = 'identity'`)
+  t.throws(() => settings.get('identity'), { code: 'state_unwritable' })
+  store.close()
+})
+
+test('without a gateway the daemon runs, says so, and stops at once when asked to', async (t) => {
+  const config = newConfig()
+  enrol(config)
+  const running = await startDaemon({ config, logger, warn })
+  const { connectDaemon } = await import('./socket/client.ts')
+  const client = await connectDaemon(running.socket)
+  for (let tries = 0; tries < 100; tries += 1) {
+    if ((await client.request('status', {})).connection === 'disconnected') break
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  const status = await client.request('status', {})
+  t.deepEqual([status.connection, status.code, status.trust_level], ['disconnected', 'gateway_unreachable', null])
+  const run = { command_hash: 'A'.repeat(43), inputs: [] }
+  await t.throwsAsync(client.request('run.start', { run, timeout_ms: 50 }), { code: 'gateway_unreachable' })
+  t.is(((await client.request('status', {})).outbox as { open: number }).open, 0)
+  await t.throwsAsync(client.request('run.start', { run: { command_hash: 'x' }, timeout_ms: 50 }), {
+    code: 'malformed_body',
+  })
+  client.close()
+  const started = performance.now()
+  await running.stop()
+  t.true(performance.now() - started < 1_000)
+})
