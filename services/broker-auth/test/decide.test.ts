@@ -1,0 +1,180 @@
+import { generateKeyPair, kidOfKey, newUuidV7, signEnvelope } from '@lenserfight/envelope'
+import { type DeviceLevel, deviceLevels, limits, nilUuid, type ReasonCode, reasonCodes } from '@lenserfight/schemas'
+import { createUser } from '@nats-io/nkeys'
+import test from 'ava'
+import fc from 'fast-check'
+import {
+  admit,
+  type CalloutRequest,
+  type ConnectClaim,
+  createJudge,
+  createJwtSigner,
+  permissionsFor,
+  readConnect,
+  refuseConnection,
+  type Store,
+} from '../src/index.ts'
+
+const gatewayId = newUuidV7()
+const lenser = newUuidV7()
+const kid = newUuidV7()
+const pair = generateKeyPair()
+const nonce = 'serverNonce12'
+
+const request = (token: string, serverNonce = nonce): CalloutRequest => ({
+  serverId: 'NSERVER',
+  userNkey: createUser().getPublicKey(),
+  serverNonce,
+  token,
+})
+const connectOf = (body: object = {}, signer = { kid, key: pair.privateKey }): string => {
+  const whole = { kind: 'connect', aud: gatewayId, server_nonce: nonce, ...body }
+  return Buffer.from(signEnvelope({ ...signer, body: whole }).bytes).toString()
+}
+const codeOf = (result: object): string | undefined => ('code' in result ? String(result.code) : undefined)
+
+test('a connect must be an envelope of that kind, for this gateway and this very connection', (t) => {
+  t.is(codeOf(readConnect(request(connectOf()), gatewayId)), undefined)
+  t.is(codeOf(readConnect(request(''), gatewayId)), 'malformed_envelope')
+  t.is(codeOf(readConnect(request(connectOf(), 'anotherNonce'), gatewayId)), 'nonce_replay')
+  t.is(codeOf(readConnect(request(connectOf(), ''), gatewayId)), 'nonce_replay', 'no nonce was told')
+  t.is(codeOf(readConnect(request(connectOf({ aud: newUuidV7() })), gatewayId)), 'audience_mismatch')
+  t.is(codeOf(readConnect(request(connectOf({ kind: 'heartbeat' })), gatewayId)), 'kind_mismatch')
+  t.is(codeOf(readConnect(request(connectOf({ extra: 1 })), gatewayId)), 'malformed_body')
+  const large = connectOf({ extra: 'x'.repeat(limits.connectBytes) })
+  t.is(codeOf(readConnect(request(large), gatewayId)), 'malformed_envelope', 'larger than a connect may be')
+})
+
+const claim = (change: Partial<ConnectClaim>): ConnectClaim => ({
+  verdict: 'ok',
+  signer: 'device',
+  lenser_id: lenser,
+  trust_level: 'approved',
+  ...change,
+})
+
+test('whatever the claim says, nobody gets a wildcard to publish or another’s subjects', (t) => {
+  const verdicts = [...reasonCodes, 'ok', 'key_changed'] as (ReasonCode | 'ok' | 'key_changed')[]
+  t.notThrows(() =>
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...verdicts),
+        fc.constantFrom('device' as const, 'session' as const, 'unknown' as const),
+        fc.constantFrom<DeviceLevel | null>(...deviceLevels, null),
+        fc.constantFrom(lenser, null),
+        (verdict, signer, trust_level, lenser_id) => {
+          const decided = permissionsFor(kid, { verdict, signer, trust_level, lenser_id })
+          if ('code' in decided) return true
+          const { publish, subscribe } = decided.permissions
+          const names = [lenser, nilUuid].flatMap((account) => [`.${account}.${kid}.`])
+          return (
+            publish.every((subject) => /^ltg\.v1\.(in|ask)\./.test(subject) && !/[*>]/.test(subject)) &&
+            publish.every((subject) => names.some((name) => subject.includes(name))) &&
+            subscribe.every((subject) => !subject.includes('>') && /^ltg\.v1\.(out|ctl)\./.test(subject)) &&
+            (verdict === 'ok' || signer === 'unknown' || publish.every((subject) => subject.endsWith('.status')))
+          )
+        },
+      ),
+    ),
+  )
+})
+
+test('a replayed connect and a session that is none are refused', (t) => {
+  t.is(codeOf(permissionsFor(kid, claim({ verdict: 'nonce_replay' }))), 'nonce_replay')
+  t.is(codeOf(permissionsFor(kid, claim({ verdict: 'unknown_session', signer: 'unknown' }))), 'unknown_session')
+})
+
+interface Facts {
+  readonly known?: { publicKey: Uint8Array }[]
+  readonly claims?: Partial<ConnectClaim>[]
+  readonly unproven?: boolean
+}
+const judgeWith = ({ known = [], claims = [{}], unproven = true }: Facts) => {
+  const asked = { signers: 0, claims: 0 }
+  const store: Store = {
+    signerOf: async () => {
+      const found = known[Math.min(asked.signers, known.length - 1)]
+      asked.signers += 1
+      return found === undefined ? undefined : { kid, lenserId: lenser, ...found }
+    },
+    claim: async () => claim(claims[Math.min(asked.claims++, claims.length - 1)] as Partial<ConnectClaim>),
+    probe: async () => {},
+  }
+  return { asked, judge: createJudge({ gatewayId, store, mayBeUnproven: () => unproven }) }
+}
+
+test('a forged signature never reaches the claim', async (t) => {
+  const { asked, judge } = judgeWith({ known: [{ publicKey: generateKeyPair().publicKey }] })
+  t.like(await judge(request(connectOf())), { code: 'signature_mismatch' })
+  t.is(asked.claims, 0)
+})
+
+test('a key that was replaced meanwhile is judged once more by the new one', async (t) => {
+  const old = generateKeyPair()
+  const changed = judgeWith({ known: [pair, old], claims: [{ verdict: 'key_changed' }, {}] })
+  t.like(await changed.judge(request(connectOf())), { code: 'signature_mismatch' })
+  t.deepEqual(changed.asked, { signers: 2, claims: 1 })
+  const same = judgeWith({ known: [pair], claims: [{ verdict: 'key_changed' }, {}] })
+  t.true('grant' in (await same.judge(request(connectOf()))))
+  const never = judgeWith({ known: [pair], claims: [{ verdict: 'key_changed' }] })
+  t.like(await never.judge(request(connectOf())), { code: 'signature_mismatch' })
+  t.is(never.asked.claims, 2)
+})
+
+test('rate_limited: strangers beyond the bound, who would cost a claim each', async (t) => {
+  const keys = generateKeyPair()
+  const signer = { kid: kidOfKey(keys.publicKey), key: keys.privateKey }
+  const token = connectOf({ public_key: Buffer.from(keys.publicKey).toString('base64url') }, signer)
+  t.like(await judgeWith({ unproven: false }).judge(request(token)), { code: 'rate_limited' })
+  const claims = [{ signer: 'unknown' as const, lenser_id: null, trust_level: null }]
+  const admitted = await judgeWith({ claims }).judge(request(token))
+  t.deepEqual('grant' in admitted && admitted.grant.permissions.publish, [`ltg.v1.ask.${nilUuid}.${signer.kid}.login`])
+})
+
+test('unknown_device: a key whose hash is not the kid that it comes with', async (t) => {
+  const keys = generateKeyPair()
+  const public_key = Buffer.from(keys.publicKey).toString('base64url')
+  const { judge, asked } = judgeWith({})
+  const token = connectOf({ public_key }, { kid: newUuidV7(), key: keys.privateKey })
+  t.like(await judge(request(token)), { code: 'unknown_device' })
+  t.is(asked.claims, 0)
+})
+
+const payloadOf = (jwt: string): Record<string, unknown> =>
+  JSON.parse(Buffer.from(jwt.split('.')[1] as string, 'base64url').toString())
+
+test('a user JWT lives 30 to 60 minutes, for one account, with no leave to answer', (t) => {
+  const signer = createJwtSigner(new Uint8Array(32).fill(7))
+  const asked = request('')
+  const lifetimes = new Set<number>()
+  for (let n = 0; n < 50; n++) {
+    const response = payloadOf(admit(signer, asked, { kid, permissions: { publish: ['a'], subscribe: [] } }))
+    t.like(response, { aud: 'NSERVER', sub: asked.userNkey })
+    const user = payloadOf((response.nats as { jwt: string }).jwt) as unknown as {
+      iat: number
+      exp: number
+      nats: Record<string, unknown>
+    }
+    t.like(user, { aud: 'EDGE', sub: asked.userNkey, name: kid })
+    t.like(user.nats, { pub: { allow: ['a'] }, sub: { deny: ['>'] }, payload: limits.userPayloadBytes })
+    t.false('resp' in user.nats)
+    lifetimes.add(user.exp - user.iat)
+  }
+  for (const life of lifetimes) t.true(life >= 1800 && life <= 3600)
+  t.true(lifetimes.size > 10, 'with jitter')
+})
+
+test('a user JWT ends with its session; a refusal admits nobody', (t) => {
+  const signer = createJwtSigner(new Uint8Array(32).fill(7))
+  const now = Math.floor(Date.now() / 1000)
+  const grant = { kid, permissions: { publish: [], subscribe: [] } }
+  const expOf = (notAfter: number): number => {
+    const response = payloadOf(admit(signer, request(''), { ...grant, notAfter }))
+    return (payloadOf((response.nats as { jwt: string }).jwt) as unknown as { exp: number }).exp
+  }
+  t.is(expOf(now + 60), now + 60)
+  t.true(expOf(now - 60) > now, 'one that has ended gets in to ask why')
+  const refused = payloadOf(refuseConnection(signer, request(''), 'unknown_device')).nats as object
+  t.like(refused, { error: 'unknown_device' })
+  t.false('jwt' in refused)
+})
