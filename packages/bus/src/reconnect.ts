@@ -9,8 +9,8 @@ export interface ReconnectTiming {
 
 /** protocol.md: full jitter, 0.5 to 30 s. Thousands of edges lose their broker at once; they must not come back at once. */
 export const edgeReconnect: ReconnectTiming = { floorMs: 500, firstCeilingMs: 4000, ceilingMs: 30_000 }
-/** Workers are few, and everything waits for them. */
-export const serviceReconnect: ReconnectTiming = { floorMs: 500, firstCeilingMs: 1000, ceilingMs: 30_000 }
+/** Workers are few, and everything waits for them: they are back before the first edge. */
+export const serviceReconnect: ReconnectTiming = { floorMs: 100, firstCeilingMs: 400, ceilingMs: 5000 }
 
 export interface ReconnectPlan {
   /** The client's `reconnectDelayHandler`. */
