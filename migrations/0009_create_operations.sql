@@ -106,7 +106,8 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended(p.kid || ' ' || p.op_id, 0));
   SELECT o.* INTO v_known FROM devices.operations o WHERE o.kid = p.kid AND o.op_id = p.op_id;
   IF FOUND THEN
-    IF v_known.kind <> p.kind OR v_known.content_digest <> p.content_digest THEN
+    -- The kind is of the content.
+    IF v_known.content_digest <> p.content_digest THEN
       RETURN devices.fn_refusal('op_id_conflict');
     ELSIF v_known.code IS NULL THEN
       RETURN devices.fn_ok(v_known.result);
