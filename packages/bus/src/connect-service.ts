@@ -1,10 +1,13 @@
-import { type Logger, type NatsConfig, readSecret } from '@lenserfight/runtime'
+import { InfrastructureError, type Logger, type NatsConfig, readSecret } from '@lenserfight/runtime'
 import { inboxPrefix, type ServiceName } from '@lenserfight/schemas'
 import { type JetStreamClient, jetstream, type PubAck } from '@nats-io/jetstream'
 import { type MsgHdrs, nkeyAuthenticator } from '@nats-io/transport-node'
 import { toBusError } from './bus-error.ts'
 import { type Connection, openConnection } from './connection.ts'
 import { type ReconnectTiming, serviceReconnect } from './reconnect.ts'
+
+/** How long a stream may take to acknowledge, milliseconds. */
+const publishTimeoutMs = 5000
 
 /** A worker's connection to the broker. */
 export interface Bus extends Connection {
@@ -43,14 +46,25 @@ export const connectService = async (wanted: ServiceConnection): Promise<Bus> =>
       waitOnFirstConnect: true,
     },
   })
-  const { nc, isConnected } = connection
-  const js = jetstream(nc)
+  const { nc, events, isConnected } = connection
+  const js = jetstream(nc, { timeout: publishTimeoutMs })
+  // The client leaves requests to their timeout when the connection is lost; nobody should wait for what cannot come.
+  const waiting = new Set<(error: Error) => void>()
+  events.on('disconnected', () => {
+    for (const reject of waiting) reject(new InfrastructureError('broker: connection lost while publishing'))
+  })
 
   const publish = async (subject: string, data: Uint8Array | string, headers?: MsgHdrs): Promise<PubAck> => {
+    if (!isConnected()) throw new InfrastructureError('broker: not connected')
+    const { promise: lost, reject } = Promise.withResolvers<never>()
+    waiting.add(reject)
     try {
-      return await js.publish(subject, data, { retries: 1, ...(headers === undefined ? {} : { headers }) })
+      const stored = js.publish(subject, data, { retries: 1, ...(headers === undefined ? {} : { headers }) })
+      return await Promise.race([stored, lost])
     } catch (error) {
       throw toBusError(error, 'publish')
+    } finally {
+      waiting.delete(reject)
     }
   }
   const tell = (subject: string, data: Uint8Array | string): void => {

@@ -121,7 +121,7 @@ for (const want of ['oldest', 'newest'] as const) {
     await new Promise((resolve) => setTimeout(resolve, 6000))
     const { unacked, pending } = await ackPending(bus)
     t.true(unacked + pending === 201, 'everything is still there')
-    t.true(running.stats().held <= 128)
+    t.true(running.stats().held <= 256)
     broken = false
     await drained(bus)
     t.is(new Set(seen).size, 201)

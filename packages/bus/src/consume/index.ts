@@ -24,7 +24,8 @@ const heldBytes = 24 * 1024 * 1024
 export const consume = <Item>(options: ConsumeOptions<Item>): Consumption => {
   const { bus, stream, consumer, logger, concurrency = 1, batch: shape } = options
   const timing = { ...defaults, ...options.timing }
-  const window = shape.maxMessages * (concurrency + 1)
+  // Twice what hands are free for: asking for more costs a round trip, during which nobody should stand idle.
+  const window = 2 * shape.maxMessages * (concurrency + 1)
   const stopping = new AbortController()
   const ledger = createLedger(bus.nc)
   const active = new Set<Promise<void>>()
