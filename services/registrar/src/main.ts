@@ -6,6 +6,7 @@ import { createLifecycle, createLogger, createState, readConfig, readSecret, ser
 import { decodeVerifiedBatch, flows, limits } from '@lenserfight/schemas'
 import { createAnswerer } from './ask/answer-request.ts'
 import { createDesk } from './ask/request-desk.ts'
+import { teachKeys } from './ask/teach-keys.ts'
 import { createBudget } from './budget.ts'
 import { createChallengeHandler } from './challenge/handle.ts'
 import { defaultAsks, RegistrarConfig } from './config.ts'
@@ -50,7 +51,10 @@ const sendAnswer = createAnswers(voice)
 const desk = createDesk({
   answer: createAnswerer({ gatewayId, store, tokens: createTokenVerifier({ issuers: config.issuers }), keyList }),
   send: ({ subject, bytes }, reply) =>
-    sendAnswer(subject, { digest: encodeBase64Url(envelopeDigest(bytes)), ...reply }),
+    sendAnswer(subject, {
+      digest: encodeBase64Url(envelopeDigest(bytes)),
+      ...teachKeys(subject.kind, reply, keyList.text),
+    }),
   unproven: createBudget(limits.unprovenPerSecond),
   gate,
   logger,
