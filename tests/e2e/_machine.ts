@@ -1,0 +1,118 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Stack } from '@lenserfight/local/stack'
+
+const lfFile = fileURLToPath(new URL('../../edge/cli/bin/lf', import.meta.url))
+
+export interface Ran {
+  readonly code: number | string | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Short waits, so that a test of minutes takes seconds. */
+const timing = {
+  heartbeat_ms: 1_000,
+  pending_poll_ms: 300,
+  status_poll_ms: 2_000,
+  resend_floor_ms: 1_000,
+  resend_ceiling_ms: 3_000,
+  reconnect: { floor_ms: 50, first_ceiling_ms: 200, ceiling_ms: 500 },
+}
+
+/** A machine of somebody's: `lf` and its daemon as real processes, with a home of their own. */
+export class Machine {
+  readonly home: string
+  readonly state: string
+  readonly #stack: Stack
+  #daemon: ChildProcess | undefined
+  /** What the daemons of this machine logged. */
+  log = ''
+
+  constructor(stack: Stack, name: string) {
+    this.#stack = stack
+    this.home = join(stack.dir, `machine-${name}`)
+    this.state = join(this.home, 'lf', 'gateway')
+    mkdirSync(this.state, { recursive: true, mode: 0o700 })
+    writeFileSync(join(this.state, 'daemon.json'), JSON.stringify(timing), { mode: 0o600 })
+  }
+
+  get #env(): NodeJS.ProcessEnv {
+    return { PATH: process.env.PATH, LENSERFIGHT_HOME: join(this.home, 'lf'), LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
+  }
+
+  /** Runs `lf`; the key fallback's warning is left out of what it said. */
+  lf(words: readonly string[], input = ''): Promise<Ran> {
+    return new Promise((resolve) => {
+      const options = { env: this.#env, cwd: this.home, timeout: 60_000 }
+      const child = execFile(lfFile, words, options, (error, stdout, stderr) => {
+        const told = stderr.split('\n').filter((line) => !line.startsWith('WARNING:'))
+        resolve({ code: error === null ? 0 : (error.code ?? null), stdout, stderr: told.join('\n') })
+      })
+      child.stdin?.on('error', () => {})
+      child.stdin?.end(input)
+    })
+  }
+
+  /** Runs `lf … --json`; throws unless it succeeds. */
+  async ask<T = Record<string, unknown>>(...words: string[]): Promise<T> {
+    const { code, stdout, stderr } = await this.lf([...words, '--json'])
+    if (code !== 0) throw new Error(`lf ${words.join(' ')} exited ${code}: ${stderr}`)
+    return JSON.parse(stdout) as T
+  }
+
+  login(as: string): Promise<Record<string, unknown>> {
+    return this.ask('login', '--dev', '--as', as, '--stack', join(this.#stack.dir, 'stack.json'))
+  }
+
+  /** Starts the daemon and waits until it answers. */
+  async serve(): Promise<void> {
+    const child = spawn(lfFile, ['gateway', 'serve'], {
+      env: this.#env,
+      cwd: this.home,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        this.log += text
+      })
+    }
+    this.#daemon = child
+    await until(async () => (await this.lf(['gateway', 'status'])).code !== 4)
+  }
+
+  /** Ends the daemon with a signal and waits for its end. */
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    const daemon = this.#daemon
+    this.#daemon = undefined
+    if (daemon === undefined || daemon.exitCode !== null) return daemon?.exitCode ?? null
+    const gone = new Promise<number | null>((resolve) => daemon.once('close', resolve))
+    daemon.kill(signal)
+    return gone
+  }
+
+  async status(): Promise<{ connection: string; trust_level: string | null; last_heartbeat_at: number | null }> {
+    const { stdout } = await this.lf(['gateway', 'status', '--json'])
+    return (JSON.parse(stdout) as { daemon: never }).daemon
+  }
+
+  /** Signs in, registers, starts the daemon, approves, and waits for a heartbeat: a machine that may run. */
+  async enrol(as: string, name: string): Promise<string> {
+    await this.login(as)
+    const { device_id } = await this.ask<{ device_id: string }>('gateway', 'identity', 'init', '--name', name)
+    await this.serve()
+    await until(async () => (await this.lf(['gateway', 'approve-device', device_id, '--yes'])).code === 0)
+    await until(async () => (await this.status()).last_heartbeat_at !== null)
+    return device_id
+  }
+}
+
+/** Waits until it holds, for at most half a minute. */
+export const until = async (holds: () => Promise<boolean>, what = 'what was waited for'): Promise<void> => {
+  for (const end = Date.now() + 30_000; !(await holds()); ) {
+    if (Date.now() > end) throw new Error(`${what} did not come about`)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+}

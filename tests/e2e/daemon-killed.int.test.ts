@@ -1,0 +1,105 @@
+import { join } from 'node:path'
+import { connectDaemon, type DaemonClient } from '@lenserfight/daemon/client'
+import { withClient } from '@lenserfight/local'
+import type { Stack } from '@lenserfight/local/stack'
+import { testStack } from '@lenserfight/testkit/stack'
+import anyTest, { type TestFn } from 'ava'
+import { Machine, until } from './_machine.ts'
+
+const test = anyTest as TestFn<{ stack: Stack; machine: Machine }>
+const hash = 'A'.repeat(43)
+const runs = 40
+
+test.before('an enrolled machine', async (t) => {
+  const stack = await testStack()
+  await stack.whenReady()
+  t.context = { stack, machine: new Machine(stack, 'dora') }
+  await t.context.machine.enrol('dora', 'machine')
+})
+test.after.always('nothing stays', async (t) => {
+  await t.context.machine?.end('SIGTERM')
+  await t.context.stack?.stop()
+})
+
+const connect = (machine: Machine): Promise<DaemonClient> => connectDaemon(join(machine.state, 'daemon.sock'))
+
+const startRuns = async (client: DaemonClient): Promise<string[]> => {
+  const run = { command_hash: hash, inputs: [] }
+  const started = await Promise.all(
+    Array.from({ length: 8 }, () => client.request('run.start', { run, timeout_ms: 30_000 })),
+  )
+  return started.map(({ run_id }) => String(run_id))
+}
+
+const attestationOf = (run_id: string, ended: number) => ({
+  ...{ run_id, command_hash: hash, stdin_hash: null, stdout_hash: null, inputs: [], outputs: [] },
+  ...{ lens_hash: null, workflow_hash: null, started_at: ended - 1, ended_at: ended, exit_code: 0, signal: null },
+})
+
+/** What the gateway holds of these runs: one attestation each, one committed result each, and nothing else. */
+const countOf = (stack: Stack, runIds: readonly string[], opIds: readonly string[]) =>
+  withClient(stack.owner, async (client) => {
+    const { rows } = await client.query(
+      `SELECT (SELECT count(*)::int FROM execution.attestations WHERE run_id = ANY ($1)) AS attestations,
+              (SELECT count(*)::int FROM devices.operations WHERE op_id = ANY ($2) AND code IS NULL) AS results`,
+      [runIds, opIds],
+    )
+    return rows[0] as { attestations: number; results: number }
+  })
+
+const outcomesOf = async (machine: Machine, opIds: readonly string[]): Promise<unknown[]> => {
+  const client = await connect(machine)
+  try {
+    const reports = []
+    for (const op_id of opIds) reports.push(await client.request('operation.wait', { op_id, timeout_ms: 60_000 }))
+    return reports.map((report) => (report.outcome as { ok?: boolean } | null)?.ok)
+  } finally {
+    client.close()
+  }
+}
+
+/** Starts runs and hands over their attestations, while `disturb` does its worst between two of them. */
+const attestWhile = async (machine: Machine, disturb: (done: number) => Promise<void>) => {
+  const runIds: string[] = []
+  const opIds: string[] = []
+  let client = await connect(machine)
+  while (runIds.length < runs) runIds.push(...(await startRuns(client)))
+  for (const [index, runId] of runIds.entries()) {
+    const params = { attestation: attestationOf(runId, Date.now()), timeout_ms: 0 }
+    opIds.push(String((await client.request('run.attest', params)).op_id))
+    await disturb(index + 1)
+    // Whoever was killed is started again; what it had answered it must still know.
+    client.close()
+    client = await connect(machine)
+  }
+  client.close()
+  return { runIds, opIds }
+}
+
+test.serial('law 2: a daemon killed again and again loses no operation and applies none twice', async (t) => {
+  const { stack, machine } = t.context
+  const { runIds, opIds } = await attestWhile(machine, async (done) => {
+    if (done % 13 !== 0) return
+    await machine.end('SIGKILL')
+    await machine.serve()
+  })
+  t.deepEqual(
+    await outcomesOf(machine, opIds),
+    opIds.map(() => true),
+  )
+  t.deepEqual(await countOf(stack, runIds, opIds), { attestations: runIds.length, results: opIds.length })
+  t.is(new Set(opIds).size, runIds.length)
+})
+
+test.serial('law 2: a broker that loses everything loses nothing of the daemon’s', async (t) => {
+  const { stack, machine } = t.context
+  const { runIds, opIds } = await attestWhile(machine, async (done) => {
+    if (done === 10) await stack.nats.restart({ emptyStore: true })
+  })
+  t.deepEqual(
+    await outcomesOf(machine, opIds),
+    opIds.map(() => true),
+  )
+  t.deepEqual(await countOf(stack, runIds, opIds), { attestations: runIds.length, results: opIds.length })
+  await until(async () => (await machine.ask<{ intact: boolean }>('gateway', 'audit', 'verify')).intact)
+})
