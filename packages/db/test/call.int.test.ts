@@ -31,7 +31,7 @@ test('a data error names its state, and its connection is used again', async (t)
 })
 
 test('what a role may not call, and what does not exist, is infrastructure: no message is to blame', async (t) => {
-  const pool = world().as('ltg_broker_auth')
+  const pool = world().as('ltg_registrar')
   await t.throwsAsync(call(pool, 'audit.fn_chain_link', [1]), { instanceOf: InfrastructureError })
   await t.throwsAsync(call(world().owner, 'devices.fn_nothing', []), { instanceOf: InfrastructureError })
 })
@@ -46,6 +46,17 @@ test('a connection that the server ends is infrastructure, and the pool makes an
   })
   await t.throwsAsync(using, { instanceOf: InfrastructureError })
   t.deepEqual(await call(pool, 'devices.fn_signers', [[]]), [])
+})
+
+test('a connection whose infrastructure failed is not used again, though it still answers', async (t) => {
+  const pool = world().as('ltg_broker_auth')
+  let before = 0
+  const failing = withConnection(pool, async (db) => {
+    before = await pidOf(db)
+    await db.query(`DO $$ BEGIN RAISE EXCEPTION 'slow' USING ERRCODE = '57014'; END $$`)
+  })
+  await t.throwsAsync(failing, { instanceOf: InfrastructureError })
+  t.not(await withConnection(pool, pidOf), before)
 })
 
 test('a connection that breaks while nobody uses it harms nobody', async (t) => {
