@@ -154,6 +154,15 @@ test('a verified batch keeps the bytes received', (t) => {
   t.throws(() => decodeVerifiedBatch('a b c d {}\n'), { instanceOf: SyntaxError })
 })
 
+test('law 2: an envelope whose text holds a Unicode line separator does not cost its neighbours in the batch', (t) => {
+  const item = { lenser, kid, digest: 'A'.repeat(43), stored: '1790000000000000000', text: '{"a":1}' }
+  for (const separator of ['\u2028', '\u2029', '\u0085', '\ufeff']) {
+    const strange = { ...item, text: `{"a":"1${separator}1"}` }
+    const batch = [item, strange, item]
+    t.deepEqual(decodeVerifiedBatch(batch.map(encodeVerifiedLine).join('')), batch)
+  }
+})
+
 test('transitions name levels that exist; a revoked device leaves only by the platform’s block', (t) => {
   const pairs = new Set(deviceTransitions.map(({ from, to }) => `${from}>${to}`))
   t.is(pairs.size, deviceTransitions.length)

@@ -16,7 +16,8 @@ export const VerifiedItem = Type.Object(
 )
 export type VerifiedItem = Static<typeof VerifiedItem>
 
-const head = /^([0-9a-f-]{36}) ([0-9a-f-]{36}) ([A-Za-z0-9_-]{43}) ([0-9]{1,20}) (\{.*\})$/
+/** `s`: a string may hold U+2028 and U+2029, which break no line here, and one such envelope must not cost its neighbours. */
+const head = /^([0-9a-f-]{36}) ([0-9a-f-]{36}) ([A-Za-z0-9_-]{43}) ([0-9]{1,20}) (\{.*\})$/s
 
 /**
  * One message of `ltg.v1.ok.<kind>`: a line an envelope, `lenser kid digest stored envelope`.
