@@ -9,6 +9,8 @@ import {
   kinds,
   kindsOf,
   ReceiptItem,
+  reasonCodes,
+  reasonOf,
   type ServiceName,
   type StreamSpec,
   serviceNames,
@@ -156,9 +158,27 @@ export const withFlowSection = (document: string): string => {
   return `${document.slice(0, begin)}${markers[0]}\n${flowSection()}\n${document.slice(end)}`
 }
 
+/** Every reason code with what the edge does next, the exit status of `lf`, and the sentence for people. */
+const reasonFile = (): GeneratedFile => {
+  const rows = reasonCodes.map((name) => {
+    const { next, exit = 1, message } = reasonOf(name)
+    return [`\`${name}\``, next, String(exit), message.replaceAll('|', '\\|')]
+  })
+  const intro = [
+    '# Reason codes',
+    'Made from `schemas/src/codes.ts` by `npm run generate`. Codes are API: none is ever renamed.',
+    '`stop` ends an operation; `resign` has the edge sign and send it again; `wait` does so when the state may have changed.',
+  ]
+  return {
+    path: 'schemas/REASONS.md',
+    content: `${[...intro, table(['code', 'next', 'exit', 'sentence'], rows)].join('\n\n')}\n`,
+  }
+}
+
 /** Every generated file; `read` gives those that are generated in part as they are now. */
 export const generatedFiles = (read: (path: string) => string): GeneratedFile[] => [
   sampleConfig(),
   ...schemaFiles(),
+  reasonFile(),
   { path: 'ARCHITECTURE.md', content: withFlowSection(read('ARCHITECTURE.md')) },
 ]
