@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeKey } from '@lenserfight/envelope'
 import { type PgClient, withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
@@ -34,6 +35,8 @@ export interface Fleet {
   readonly sessions: readonly DeviceClient[]
   readonly clients: readonly DeviceClient[]
   readonly settled: () => Settled[]
+  /** Envelopes that nothing was heard of yet. */
+  readonly inFlight: () => number
   readonly close: () => Promise<void>
 }
 
@@ -65,7 +68,8 @@ export const createFleet = async (stack: Stack, options: FleetOptions): Promise<
   const close = async (): Promise<void> => {
     await Promise.all(clients.map((client) => client.close()))
   }
-  return { accounts, machines, sessions, clients, settled, close }
+  const inFlight = (): number => clients.reduce((sum, client) => sum + client.inFlight(), 0)
+  return { accounts, machines, sessions, clients, settled, inFlight, close }
 }
 
 const hash = (): string => encodeKey(randomBytes(32))
@@ -103,15 +107,17 @@ export const attest = ({ machine, start, said }: Permit): Promise<Settled> => {
 export const bindRunner = (session: DeviceClient, machine: Machine, name: string): Promise<Settled> =>
   session.send({ kind: 'runner_bind', name, device_id: machine.client.signatory.kid })
 
-/** As many of something from each machine at once. */
-export const fromEach = <T>(machines: readonly Machine[], count: number, make: (machine: Machine) => Promise<T>) =>
-  machines.flatMap((machine) => Array.from({ length: count }, () => make(machine)))
-
 /** How many of these are over, as they come to their end. */
 export const countSettled = (promises: readonly Promise<unknown>[]): (() => number) => {
   let count = 0
   for (const promise of promises) void promise.then(() => (count += 1))
   return () => count
+}
+
+/** Waits until this share of a wave is over. */
+export const untilShare = async (wave: readonly Promise<unknown>[], share: number): Promise<void> => {
+  const settled = countSettled(wave)
+  while (settled() < share * wave.length) await sleep(2)
 }
 
 /** Waves of one fleet: each device starts so many runs, then attests them, then starts others. */
@@ -126,6 +132,14 @@ export interface Load {
   readonly wave: () => readonly Promise<unknown>[]
 }
 
+/** A wave is sent over this time, so that there is a moment at which everybody in its way is at work. Milliseconds. */
+export const waveMs = 600
+
+const paced = async <T>(share: number, begin: () => Promise<T>): Promise<T> => {
+  await sleep(waveMs * share)
+  return begin()
+}
+
 /** The first heartbeats are sent when it resolves. */
 export const createLoad = async (fleet: Fleet, each: number): Promise<Load> => {
   let began = 0
@@ -137,9 +151,16 @@ export const createLoad = async (fleet: Fleet, each: number): Promise<Load> => {
   const heartbeat = () => Promise.all(also(fleet.machines.map(sendHeartbeat)))
   await heartbeat()
   const wave = (): readonly Promise<unknown>[] => {
-    const started = permits
-    permits = started.length === 0 ? fromEach(fleet.machines, each, startRun) : []
-    const ends = started.length === 0 ? permits : started.map(async (permit) => attest(await permit))
+    const attested = permits
+    permits = []
+    if (attested.length === 0) {
+      const places = fleet.machines.flatMap((machine) =>
+        Array.from({ length: each }, (_, place) => ({ machine, place })),
+      )
+      permits = places.map(({ machine, place }) => paced(place / each, () => startRun(machine)))
+    }
+    const attestations = attested.map((permit, place) => paced((place % each) / each, async () => attest(await permit)))
+    const ends = attested.length === 0 ? permits : attestations
     began += ends.length
     return ends
   }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { testStack } from '@lenserfight/testkit/stack'
 import test from 'ava'
-import { countSettled, createFleet, createLoad } from './_fleet.ts'
+import { createFleet, createLoad, untilShare } from './_fleet.ts'
 import { eventually, readReadiness } from './_health.ts'
 import { readEquations, sideOf } from './equations.ts'
 
@@ -21,11 +21,10 @@ test('PostgreSQL gone for 30 s under load: workers say not ready, hold their mes
 
   const load = await createLoad(fleet, each)
   const starts = load.wave()
-  const settled = countSettled(starts)
-  while (settled() < starts.length / 10) await sleep(2)
+  await untilShare(starts, 0.1)
   await stack.postgres.stop()
   const goneAt = Date.now()
-  t.log(`stopped PostgreSQL with ${starts.length - settled()} of ${starts.length} in flight`)
+  t.log(`stopped PostgreSQL with ${fleet.inFlight()} in flight`)
 
   for (const name of working) {
     const isHolding = async () => (await readReadiness(stack, name))?.status === 503
@@ -33,7 +32,7 @@ test('PostgreSQL gone for 30 s under load: workers say not ready, hold their mes
   }
   t.is((await readReadiness(stack, 'trust-evaluator'))?.state, 'holding')
   await sleep(goneAt + awayMs - Date.now())
-  t.true(settled() < starts.length, 'something had to wait')
+  t.true(fleet.inFlight() > 0, 'something had to wait')
   await stack.postgres.restart()
   await Promise.all(starts)
   t.deepEqual(new Set(fleet.machines.map(({ client }) => client.stats().resent)), new Set([0]), 'all of it was held')

@@ -64,6 +64,7 @@ const operationEquations = ({ fleet, settled, stored }: Books, began: number): E
     ['1 settled once = settled', heard.size, settled.length],
     ['1 settled ok = settled', count(settled, ({ outcome }) => outcome.ok), settled.length],
     ['2 contradicting receipts = 0', over(({ contradictions }) => contradictions.length), 0],
+    ['2 refusals heard = 0', over(({ outcomes }) => count(outcomes.values(), ({ ok }) => !ok)), 0],
     ['2 receipts nobody asked for = 0', over((client) => client.stats().unknown), 0],
     ['2 receipts by no key of the gateway = 0', over((client) => client.stats().untrusted), 0],
     ['3 stored operations = settled operations', stored.length, count(settled, ({ kind }) => kinds[kind].operation)],

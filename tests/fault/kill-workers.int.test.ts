@@ -3,7 +3,7 @@ import type { Worker } from '@lenserfight/local'
 import type { Settled } from '@lenserfight/testkit/device'
 import { testStack } from '@lenserfight/testkit/stack'
 import test, { type ExecutionContext } from 'ava'
-import { bindRunner, countSettled, createFleet, createLoad, type Fleet } from './_fleet.ts'
+import { bindRunner, countSettled, createFleet, createLoad, type Fleet, untilShare, waveMs } from './_fleet.ts'
 import { type Chance, createChance } from './_random.ts'
 import { readEquations, sideOf } from './equations.ts'
 
@@ -13,37 +13,33 @@ const size = { lensers: 4, devicesEach: 2 }
 /** These never send again: what a killed worker held must come to its end by redelivery alone (law 3). */
 const patientEach = 64
 const patientSize = { lensers: 1, devicesEach: 2 }
-const eager = { floorMs: 1500, ceilingMs: 15_000 }
+const eager = { floorMs: 3000, ceilingMs: 15_000 }
 const patient = { floorMs: 3_600_000, ceilingMs: 3_600_000 }
 
-interface Kill {
-  readonly worker: Worker
-  /** When so much of a wave is settled … */
-  readonly share: number
-  /** … and this much later. */
-  readonly delayMs: number
-}
-
-const planKills = (workers: readonly Worker[], chance: Chance): Kill[] =>
-  chance
-    .shuffled(workers)
-    .map((worker) => ({ worker, share: 0.5 * chance.next(), delayMs: Math.floor(30 * chance.next()) }))
+/** Some have done their part of a wave before much of it is settled: they are killed while it is being sent. */
+const early: readonly string[] = ['verifier', 'verifier-2', 'registrar']
 
 /** Kills a worker within a wave; some edges connect just then, since a dead broker-auth is nothing to those who stay. */
-const killDuring = async (wave: readonly Promise<unknown>[], { worker, share, delayMs }: Kill, fleet: Fleet) => {
-  const settled = countSettled(wave)
-  while (settled() < share * wave.length) await sleep(2)
-  await sleep(delayMs)
+const killDuring = async (wave: readonly Promise<unknown>[], worker: Worker, { fleet, chance }: Scene) => {
+  if (early.includes(worker.name)) await sleep(waveMs * (0.2 + 0.8 * chance.next()))
+  else await untilShare(wave, 0.3 * chance.next())
+  await sleep(20 * chance.next())
+  const inFlight = fleet.inFlight()
   worker.send('SIGKILL')
   const [first, second] = fleet.machines
   await Promise.all([first, second].map((machine) => machine?.client.reconnect()))
-  return wave.length - settled()
+  return inFlight
+}
+interface Scene {
+  readonly fleet: Fleet
+  readonly chance: Chance
 }
 
 /** What owners do meanwhile: each session binds runners, so that the registrar has operations in flight too. */
 const bindMeanwhile = (fleet: Fleet, wave: number): Promise<Settled>[] =>
   fleet.sessions.flatMap((session, owner) =>
-    Array.from({ length: 10 }, (_, n) => {
+    Array.from({ length: 10 }, async (_, n) => {
+      await sleep((waveMs * n) / 10)
       const machine = fleet.machines[owner * size.devicesEach + (n % size.devicesEach)]
       if (machine === undefined) throw new TypeError('no machine')
       return bindRunner(session, machine, `fault ${wave} ${n}`)
@@ -71,14 +67,13 @@ test('kill -9 of any one worker under 2,000 envelopes in flight: one result each
   const services = ['verifier', 'trust-evaluator', 'registrar', 'broker-auth', 'provisioner', 'audit-chain'] as const
   const victims = [...services.flatMap((service) => stack.workers(service)), ...stack.workers('trust-evaluator')]
 
-  for (const [number, kill] of planKills(victims, chance).entries()) {
-    const { worker } = kill
+  for (const [number, worker] of chance.shuffled(victims).entries()) {
     const { restarts } = worker
     const binds = main.also(bindMeanwhile(main.fleet, number))
     const [wave, onceWave] = [main.wave(), once.wave()]
-    const left = await killDuring(wave, kill, main.fleet)
-    t.true(left > 0, 'it was killed under load')
-    t.log(`killed ${worker.name} with ${left} of ${wave.length} in flight`)
+    const inFlight = await killDuring(wave, worker, { fleet: main.fleet, chance })
+    t.true(inFlight > 0, 'it was killed under load')
+    t.log(`killed ${worker.name} with ${inFlight} in flight`)
     await Promise.all([...wave, ...binds])
     // Those who send once have nobody else to remind the gateway: ack_wait, and the worker's own return.
     const settled = countSettled(onceWave)
