@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createSettings, openStore } from '@lenserfight/daemon/client'
 import { withClient } from '@lenserfight/local'
@@ -21,7 +21,10 @@ interface Device {
 }
 const devicesOf = async (machine: Machine): Promise<Device[]> =>
   (await machine.ask<{ devices: Device[] }>('gateway', 'devices')).devices
-const codeOf = ({ code, stderr }: Ran): [number | string | null, string | undefined] => [code, stderr.split(':')[0]]
+const codeOf = ({ code, stderr }: Ran): [number | string | null, string | undefined] => [
+  code,
+  stderr.trim().split('\n').at(-1)?.split(':')[0],
+]
 
 test.before('a stack, and a machine of alice’s', async (t) => {
   const stack = await testStack()
@@ -170,17 +173,25 @@ test.serial('a policy that denies keeps the command from running', async (t) => 
   await setDefault('allow')
 })
 
+/** Runs a command that stands until `meanwhile` is done. */
+const runWhile = async (machine: Machine, name: string, meanwhile: () => Promise<unknown>): Promise<Ran> => {
+  const script = `touch ${name}.started; while [ ! -e ${name}.go ]; do sleep 0.05; done`
+  const ran = machine.lf(['run', '--wait', '1', '--', 'sh', '-c', script])
+  await until(async () => existsSync(join(machine.home, `${name}.started`)))
+  await meanwhile()
+  writeFileSync(join(machine.home, `${name}.go`), '')
+  return ran
+}
+const queuedId = ({ stderr }: Ran): string => /lf gateway operation ([0-9a-f-]{36})/.exec(stderr)?.[1] ?? stderr
+
 test.serial('a result that does not come in time is queued, and can be asked for', async (t) => {
   const { alice, stack } = t.context
-  const [evaluator] = stack.workers('trust-evaluator')
-  const ran = alice.lf(['run', '--wait', '1', '--', 'sleep', '1'])
-  await new Promise((resolve) => setTimeout(resolve, 1_000))
-  process.kill(evaluator?.pid as number, 'SIGSTOP')
-  const { code, stderr } = await ran
-  process.kill(evaluator?.pid as number, 'SIGCONT')
-  t.is(code, 0)
-  const id = /lf gateway operation ([0-9a-f-]{36})/.exec(stderr)?.[1] as string
-  t.regex((await alice.lf(['gateway', 'operation', id, '--wait', '30'])).stdout, /^attestation {2}done/)
+  const pid = stack.workers('trust-evaluator')[0]?.pid as number
+  const ran = await runWhile(alice, 'slow', async () => process.kill(pid, 'SIGSTOP'))
+  process.kill(pid, 'SIGCONT')
+  t.is(ran.code, 0, ran.stderr)
+  const { stdout } = await alice.lf(['gateway', 'operation', queuedId(ran), '--wait', '30'])
+  t.regex(stdout, /^attestation {2}done/)
 })
 
 test.serial('AU-4: the owner verifies the account’s audit chain', async (t) => {
@@ -205,14 +216,11 @@ test.serial(
   'a daemon killed while a command runs loses nothing: the attestation is kept and sent by the next',
   async (t) => {
     const { alice } = t.context
-    const ran = alice.lf(['run', '--wait', '0', '--', 'sleep', '2'])
-    await new Promise((resolve) => setTimeout(resolve, 1_500))
-    await alice.end('SIGKILL')
-    const { code, stderr } = await ran
-    t.is(code, 0)
-    const id = /lf gateway operation ([0-9a-f-]{36})/.exec(stderr)?.[1] as string
+    const ran = await runWhile(alice, 'killed', () => alice.end('SIGKILL'))
+    t.is(ran.code, 0, ran.stderr)
     await alice.serve()
-    t.regex((await alice.lf(['gateway', 'operation', id, '--wait', '30'])).stdout, /^attestation {2}done/)
+    const { stdout } = await alice.lf(['gateway', 'operation', queuedId(ran), '--wait', '30'])
+    t.regex(stdout, /^attestation {2}done/)
   },
 )
 

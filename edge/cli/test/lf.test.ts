@@ -73,7 +73,11 @@ const understand = async (words: string): Promise<string | undefined> => {
 
 test.serial('every command has help with an example, and takes --json', async (t) => {
   for (const command of commands) {
-    const help = await createCli(command.split(' '), () => t.fail(), () => t.fail() as never).getHelp()
+    const help = await createCli(
+      command.split(' '),
+      () => t.fail(),
+      () => t.fail() as never,
+    ).getHelp()
     t.regex(help, new RegExp(`^lf ${command}`), command)
     t.regex(help, /Examples:\n {2}lf /, command)
     t.regex(help, /--json/, command)

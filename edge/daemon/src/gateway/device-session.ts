@@ -23,7 +23,7 @@ const calmMs = 1_000
 
 /** How often what is looked at, in milliseconds. */
 export interface SessionTiming {
-  /** Between looks at one's own state while it is pending, or not known. */
+  /** Between looks at one's own state while it is pending or not known, after a while of shorter ones. */
   readonly pendingPollMs: number
   /** The same otherwise. */
   readonly statusPollMs: number
@@ -75,6 +75,10 @@ const standingOf = (answer: AnswerBody, clockOffsetMs: number): Standing => {
   return { level: level as DeviceLevel, challengeVerified: verified === true, clockOffsetMs }
 }
 
+/** Soon at first, since owners mostly approve right after enrolling; then less and less often. */
+const unsettledPollMs = (looks: number, { pendingPollMs }: SessionTiming): number =>
+  Math.min(pendingPollMs, 1_000 * 1.25 ** Math.min(looks, 30))
+
 /** At most one call in a while. */
 const calmly = (act: () => void): (() => void) => {
   let last = Number.NEGATIVE_INFINITY
@@ -92,6 +96,8 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
   let level: DeviceLevel | undefined
   let timer: NodeJS.Timeout | undefined
   let looking: Promise<void> | undefined
+  /** Since the device's state was last a working one. */
+  let looks = 0
   let isOver = false
 
   const client: GatewayClient = createGatewayClient({
@@ -148,7 +154,8 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
       if (!isOver) onStanding({ refused: error.code, detail: error.detail, clockOffsetMs: undefined })
     }
     const isSettled = admitted !== undefined && level !== 'pending'
-    if (!isOver) timer = setTimeout(look, isSettled ? timing.statusPollMs : timing.pendingPollMs)
+    looks = isSettled ? 0 : looks + 1
+    if (!isOver) timer = setTimeout(look, isSettled ? timing.statusPollMs : unsettledPollMs(looks, timing))
   }
   const look = async (): Promise<void> => {
     if (isOver) return
