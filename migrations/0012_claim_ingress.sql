@@ -27,8 +27,6 @@ DECLARE
   v_oldest bigint;
   v_changed uuid[];
   v_verdicts text[];
-  v_lensers uuid[];
-  v_levels text[];
   v_claimed bigint;
 BEGIN
   -- Whoever changes a trust level waits for the claims in flight from here on, and claims wait for a change in flight (law 7).
@@ -46,34 +44,36 @@ BEGIN
     LEFT JOIN devices.registered_devices AS d ON d.id = s.kid
    WHERE decode(s.public_key, 'hex') IS DISTINCT FROM coalesce(d.public_key, d.submitted_public_key);
 
-  SELECT array_agg(CASE
-           WHEN d.id IS NULL OR m.kid = ANY (v_changed) THEN 'key_changed'
-           -- Signed times are whole seconds, of any size: the bounds are rounded instead.
-           WHEN m.iat > (m.stored + v_window) / c_second
-             OR m.iat < (m.stored - v_window + c_second - 1) / c_second
-             OR m.stored < v_oldest THEN 'iat_window'
-           WHEN NOT EXISTS (SELECT FROM devices.kind_states AS k WHERE k.kind = m.kind AND k.trust_level = d.trust_level)
-             THEN 'device_' || d.trust_level
-           ELSE 'ok'
-         END ORDER BY m.idx), array_agg(d.lenser_id ORDER BY m.idx), array_agg(d.trust_level ORDER BY m.idx)
-    INTO v_verdicts, v_lensers, v_levels
-    FROM unnest(p_kids, p_kinds, p_iats, p_stored) WITH ORDINALITY AS m (kid, kind, iat, stored, idx)
-    LEFT JOIN devices.registered_devices AS d ON d.id = m.kid;
-
-  -- A nonce twice in the batch belongs to the message that comes first. One spent before is found here for certain, since its
-  -- lock is held: hence no ON CONFLICT, which would cost a quarter of the call.
-  INSERT INTO devices.envelope_claims
-    (kid, nonce, iat, door, kind, digest, verdict, lenser_id, trust_level, stream, seq, stored_ns)
-  SELECT DISTINCT ON (m.kid, m.nonce)
-         m.kid, m.nonce, m.iat, 'ingress', m.kind, decode(m.digest, 'hex'), m.verdict, m.lenser_id, m.trust_level,
-         p_stream, m.seq, m.stored
-    FROM unnest(p_kids, p_nonces, p_iats, p_kinds, p_digests, p_seqs, p_stored, v_verdicts, v_lensers, v_levels)
-      WITH ORDINALITY
-      AS m (kid, nonce, iat, kind, digest, seq, stored, verdict, lenser_id, trust_level, idx)
-   WHERE m.verdict <> 'key_changed'
-     AND NOT EXISTS (SELECT FROM devices.envelope_claims AS c WHERE c.kid = m.kid AND c.nonce = m.nonce)
-   ORDER BY m.kid, m.nonce, m.idx;
-  GET DIAGNOSTICS v_claimed = ROW_COUNT;
+  WITH m AS MATERIALIZED (
+    SELECT m.*, d.lenser_id, d.trust_level,
+           CASE
+             WHEN d.id IS NULL OR m.kid = ANY (v_changed) THEN 'key_changed'
+             -- Signed times are whole seconds, of any size: the bounds are rounded instead.
+             WHEN m.iat > (m.stored + v_window) / c_second
+               OR m.iat < (m.stored - v_window + c_second - 1) / c_second
+               OR m.stored < v_oldest THEN 'iat_window'
+             WHEN NOT EXISTS (SELECT FROM devices.kind_states AS k WHERE k.kind = m.kind AND k.trust_level = d.trust_level)
+               THEN 'device_' || d.trust_level
+             ELSE 'ok'
+           END AS verdict
+      FROM unnest(p_kids, p_nonces, p_iats, p_kinds, p_digests, p_seqs, p_stored) WITH ORDINALITY
+        AS m (kid, nonce, iat, kind, digest, seq, stored, idx)
+      LEFT JOIN devices.registered_devices AS d ON d.id = m.kid
+  ), claimed AS (
+    -- A nonce twice in the batch belongs to the message that comes first. One spent before is found here for certain, since its
+    -- lock is held: hence no ON CONFLICT, which would cost a quarter of the call.
+    INSERT INTO devices.envelope_claims
+      (kid, nonce, iat, door, kind, digest, verdict, lenser_id, trust_level, stream, seq, stored_ns)
+    SELECT DISTINCT ON (m.kid, m.nonce)
+           m.kid, m.nonce, m.iat, 'ingress', m.kind, decode(m.digest, 'hex'), m.verdict, m.lenser_id, m.trust_level,
+           p_stream, m.seq, m.stored
+      FROM m
+     WHERE m.verdict <> 'key_changed'
+       AND NOT EXISTS (SELECT FROM devices.envelope_claims AS c WHERE c.kid = m.kid AND c.nonce = m.nonce)
+     ORDER BY m.kid, m.nonce, m.idx
+    RETURNING 1
+  )
+  SELECT (SELECT array_agg(m.verdict ORDER BY m.idx) FROM m), (SELECT count(*) FROM claimed) INTO v_verdicts, v_claimed;
   IF v_claimed = cardinality(p_kids) THEN
     RETURN v_verdicts;
   END IF;

@@ -8,9 +8,13 @@ export interface ProvenCandidate extends SignedCandidate {
 }
 
 /** Names a candidate's bytes. */
-export const withDigest = (candidate: SignedCandidate): ProvenCandidate => ({
-  ...candidate,
-  digest: envelopeDigest(candidate.message.bytes),
+export const withDigest = ({ index, received, subject, message, signer }: SignedCandidate): ProvenCandidate => ({
+  index,
+  received,
+  subject,
+  message,
+  signer,
+  digest: envelopeDigest(message.bytes),
 })
 
 /** A PostgreSQL array of values that need no quoting: UUIDs, base64url, hex, digits, names. */

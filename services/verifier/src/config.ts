@@ -5,7 +5,7 @@ import Type, { type Static } from 'typebox'
 const Schema = configSchema({
   ...commonConfig,
   signing: SigningConfig,
-  /** Threads that check signatures; 0 checks on the main one. By default one fewer than there are cores, from 1 to 4. */
+  /** Threads that check signatures; 0 checks on the main one. By default as many as there are cores, at most 4. */
   signature_threads: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
   /** The build of libsodium; by default the native one where it loads. */
   sodium: Type.Optional(Type.Union([Type.Literal('native'), Type.Literal('wasm')])),
@@ -30,11 +30,11 @@ type Config = Static<typeof Schema>
 export type VerifierConfig = ReturnType<typeof withDefaults>
 
 /** The size of a batch at which a claim call reached its best speed, and as many under way as keep every stage busy. */
-const defaultBatch = { max_messages: 512, max_wait_ms: 5, in_flight: 3 } as const
+const defaultBatch = { max_messages: 512, max_wait_ms: 5, in_flight: 4 } as const
 
 const withDefaults = (config: Config) => ({
   ...config,
-  signature_threads: config.signature_threads ?? Math.min(4, Math.max(1, availableParallelism() - 1)),
+  signature_threads: config.signature_threads ?? Math.min(4, availableParallelism()),
   batch: config.batch ?? defaultBatch,
   signer_cache: config.signer_cache ?? 20_000,
 })

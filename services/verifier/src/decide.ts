@@ -66,6 +66,18 @@ const refuse = (candidate: Candidate, code: ReasonCode, detail: string | undefin
   proven,
 })
 
+/** Reads a batch's subjects, each once: a device that sends a batch full sends them all on a few. */
+const createSubjectReader = () => {
+  const known = new Map<string, DoorSubject | undefined>()
+  return (text: string): DoorSubject | undefined => {
+    const subject = known.get(text)
+    if (subject !== undefined || known.has(text)) return subject
+    const read = parseDoorSubject(text)
+    known.set(text, read)
+    return read
+  }
+}
+
 /**
  * First: what needs no key (protocol.md, Verifier): `malformed_envelope`, `not_canonical`, `unsupported_version`,
  * `unsupported_algorithm`, `kid_mismatch`, `kind_mismatch`, `audience_mismatch`, `unsupported_kind`, `malformed_body`.
@@ -78,8 +90,9 @@ export const decideForm = (
   const candidates: Candidate[] = []
   const refused: Refused[] = []
   let strays = 0
+  const subjectOf = createSubjectReader()
   for (const [index, received] of batch.entries()) {
-    const subject = parseDoorSubject(received.subject)
+    const subject = subjectOf(received.subject)
     if (subject === undefined) {
       strays += 1
       continue
@@ -95,6 +108,15 @@ export const decideForm = (
   return { candidates, refused, strays }
 }
 
+// Written out: spreading thousands of these a second is a cost that shows.
+const withSigner = ({ index, received, subject, message }: Candidate, signer: SignerRecord): SignedCandidate => ({
+  index,
+  received,
+  subject,
+  message,
+  signer,
+})
+
 /** Second: `unknown_device`, `kid_mismatch` (the signer's Lenser is not the subject's). */
 export const decideSigners = (
   candidates: readonly Candidate[],
@@ -106,7 +128,7 @@ export const decideSigners = (
     const signer = signerOf(candidate.subject.kid)
     const refusal = checkSignerRecord(candidate.message, signer, candidate.subject.lenser)
     if (refusal !== null) refused.push(refuse(candidate, refusal.code, refusal.detail, false))
-    else signed.push({ ...candidate, signer: signer as SignerRecord })
+    else signed.push(withSigner(candidate, signer as SignerRecord))
   }
   return { signed, refused }
 }
