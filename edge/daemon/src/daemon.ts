@@ -21,6 +21,8 @@ export interface DaemonOptions {
   readonly logger: Logger
   /** A line for people, such as the key fallback's warning. */
   readonly warn: (line: string) => void
+  /** This machine's clock, milliseconds since 1970. */
+  readonly now?: () => number
 }
 
 /** A running daemon. */
@@ -34,7 +36,7 @@ export interface Daemon {
 /** One attempt after another until the gateway admits this key, with full jitter between them. */
 const connectPersistently = async (
   { identity, descriptor, keys }: Boot,
-  { config, logger }: DaemonOptions,
+  { config, logger, now = Date.now }: DaemonOptions,
   { presence, signal }: { presence: Presence; signal: AbortSignal },
 ): Promise<Link | undefined> => {
   const { floorMs, firstCeilingMs, ceilingMs } = config.reconnect ?? edgeReconnect
@@ -48,6 +50,7 @@ const connectPersistently = async (
         lenser: identity.lenser,
         ...(config.reconnect === undefined ? {} : { reconnect: config.reconnect }),
         logger,
+        now,
         subjects: ctlSubjects(identity.lenser, identity.device_id),
       })
     } catch (error) {
@@ -90,7 +93,7 @@ const describe = (
  * @throws CodedError as `boot` and `serveSocket` do
  */
 export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
-  const { config, logger, warn } = options
+  const { config, logger, warn, now = Date.now } = options
   const booted = await boot(config, warn)
   const { store, settings, identity, descriptor, keys } = booted
   const stopping = new AbortController()
@@ -100,7 +103,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   let knowsClock = false
   let link: Link | undefined
 
-  const signer = createSigner({ kid: identity.device_id, key: keys.privateKey })
+  const signer = createSigner({ kid: identity.device_id, key: keys.privateKey, now })
   const presence = createPresence()
   const recheck = (): void => session?.recheck()
   const trust = createTrust({
@@ -143,7 +146,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     presence.onLink('connected')
     opened.onEvent(presence.onLink)
     session = openDeviceSession({
-      ...{ link: opened, identity, signer, trust, outbox, heartbeat, timing: config, logger },
+      ...{ link: opened, identity, signer, trust, outbox, heartbeat, timing: config, logger, now },
       onStanding: (standing) => {
         const { clockOffsetMs } = standing
         const isFirst = !knowsClock && clockOffsetMs !== undefined

@@ -17,6 +17,8 @@ import type { GatewayTrust } from './trust.ts'
 
 const firstTryMs = 2_000
 const resignMs = 250
+/** A fresh nonce cures a replay; what three new signatures do not cure (a wrong clock) the next will not either. */
+const mostResigns = 3
 /** Codes at the ask door that pass by themselves; every other `wait` is for a person to end. */
 const passing: readonly ReasonCode[] = ['unavailable', 'rate_limited', 'internal_error']
 
@@ -54,10 +56,11 @@ export const resultOf = ({ ok, code, detail, result }: AnswerBody): Readonly<Rec
   return result ?? {}
 }
 
-const pauseOf = ({ code, retry_after }: AnswerBody): number | undefined => {
+/** How long to wait before asking again, or undefined where an answer is the last word. */
+const pauseOf = ({ code, retry_after }: AnswerBody, tries: number): number | undefined => {
   if (code === undefined) return undefined
   if (passing.includes(code)) return Math.max(1000, (retry_after ?? 0) * 1000)
-  return reasonOf(code).next === 'resign' ? resignMs : undefined
+  return reasonOf(code).next === 'resign' && tries <= mostResigns ? resignMs : undefined
 }
 
 export const createGatewayClient = (options: ClientOptions): GatewayClient => {
@@ -115,7 +118,7 @@ export const createGatewayClient = (options: ClientOptions): GatewayClient => {
     const ends = new AbortController()
     let { promise, resolve } = Promise.withResolvers<AnswerBody>()
     try {
-      for (let waitMs = firstTryMs; ; waitMs *= 2) {
+      for (let waitMs = firstTryMs, tries = 1; ; waitMs *= 2, tries += 1) {
         const left = end - performance.now()
         if (left <= 0) throw new CodedError('answer_timeout', kind)
         const onAnswer = (answer: AnswerBody): void => resolve(answer)
@@ -124,7 +127,7 @@ export const createGatewayClient = (options: ClientOptions): GatewayClient => {
           promise,
           onAnswer,
         )
-        const pause = answer && pauseOf(answer)
+        const pause = answer && pauseOf(answer, tries)
         if (answer !== undefined && (pause === undefined || performance.now() + pause >= end)) return answer
         if (pause !== undefined) {
           await sleep(pause)
