@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CodedError, type KindName, type ReasonCode } from '@lenserfight/schemas'
 import type { Operation } from './outbox/operations.ts'
-import type { Outbox } from './outbox/outbox.ts'
+import type { Outbox } from './outbox/types.ts'
 import { type Presence, refusalIn } from './presence.ts'
 import type { Enrolled } from './settings.ts'
 import type { Methods } from './socket/server.ts'

@@ -10,7 +10,7 @@ import {
   limits,
   type ReasonCode,
 } from '@lenserfight/schemas'
-import type { Outbox } from '../outbox/outbox.ts'
+import type { Outbox } from '../outbox/types.ts'
 import type { Enrolled } from '../settings.ts'
 import { createGatewayClient, type GatewayClient, resultOf } from './client.ts'
 import type { Heartbeat } from './heartbeat.ts'

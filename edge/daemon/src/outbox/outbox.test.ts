@@ -6,7 +6,8 @@ import { limits, type ReceiptItem } from '@lenserfight/schemas'
 import test from 'ava'
 import fc from 'fast-check'
 import { openStore, type Store } from '../store.ts'
-import { createOutbox, type Outbox, type OutboxOptions, type Sender } from './outbox.ts'
+import { createOutbox } from './outbox.ts'
+import type { Outbox, OutboxOptions, Sender } from './types.ts'
 
 const kid = '00000000-0000-4000-8000-00000000000a'
 const logger = createLogger({ service: 'test', level: 'silent' as never })

@@ -1,0 +1,19 @@
+import type { Context } from '../context.ts'
+
+/** What a command does; a number is its exit code. */
+export type Act = (context: Context) => Promise<number | undefined>
+export type Choose = (act: Act) => void
+
+/** A command that says by throwing alone that it failed. */
+export const asVoid =
+  (act: (context: Context) => Promise<unknown>): Act =>
+  async (context) => {
+    await act(context)
+    return undefined
+  }
+
+/** A number of seconds that somebody is ready to wait. */
+export const seconds = (value: number): number => {
+  if (!(value >= 0 && value <= 600)) throw new RangeError('seconds are a number from 0 to 600')
+  return value
+}

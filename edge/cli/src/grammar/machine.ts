@@ -1,0 +1,74 @@
+import type { Argv } from 'yargs'
+import { deviceTypes } from '../commands/device-types.ts'
+import { asVoid, type Choose, seconds } from './act.ts'
+
+/** This machine's identity and daemon, and the account's record. */
+export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
+  gateway
+    .command('identity', 'This machine’s identity', (identity) =>
+      identity
+        .command(
+          'init',
+          'Make this machine’s key and register it',
+          (init) =>
+            init
+              .option('name', { type: 'string', requiresArg: true, describe: 'Its name; else the host’s' })
+              .option('type', { choices: deviceTypes, describe: 'What it is; else a guess' })
+              .example('$0 gateway identity init --name build-server --type server', ''),
+          ({ name, type }) =>
+            choose(
+              asVoid(async (context) =>
+                (await import('../commands/identity.ts')).initIdentity(context, { name, type }),
+              ),
+            ),
+        )
+        .command(
+          'show',
+          'Show its public half',
+          (show) => show.example('$0 gateway identity show', 'the key to compare before approving'),
+          () => choose(asVoid(async (context) => (await import('../commands/identity.ts')).showIdentity(context))),
+        )
+        .demandCommand(1, 'Say which command.'),
+    )
+    .command(
+      'serve',
+      'Run the daemon in the foreground',
+      (serve) => serve.example('$0 gateway serve', 'logs are JSON lines on standard output; Ctrl-C stops it'),
+      () => choose(async ({ edge, output }) => (await import('@lenserfight/daemon')).runDaemon(edge, output.note)),
+    )
+    .command(
+      'status',
+      'Session, identity and daemon of this machine',
+      (status) => status.example('$0 gateway status --json', 'for programs'),
+      () => choose(asVoid(async (context) => (await import('../commands/status.ts')).status(context))),
+    )
+    .command(
+      'operation <id>',
+      'What became of an operation of this machine',
+      (operation) =>
+        operation
+          .positional('id', { type: 'string', demandOption: true })
+          .option('wait', {
+            type: 'number',
+            requiresArg: true,
+            default: 0,
+            coerce: seconds,
+            describe: 'Seconds to wait for its result',
+          })
+          .example('$0 gateway operation ID --wait 60', ''),
+      ({ id, wait }) =>
+        choose(asVoid(async (context) => (await import('../commands/status.ts')).operation(context, { id, wait }))),
+    )
+    .command('audit', 'The account’s audit chain', (audit) =>
+      audit
+        .command(
+          'verify',
+          'Verify it; exit code 1 where it is broken',
+          (verify) => verify.example('$0 gateway audit verify', ''),
+          () =>
+            choose(async (context) =>
+              (await (await import('../commands/owner.ts')).verifyAudit(context)) ? undefined : 1,
+            ),
+        )
+        .demandCommand(1, 'Say which command.'),
+    )

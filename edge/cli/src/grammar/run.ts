@@ -1,0 +1,64 @@
+import type { Argv } from 'yargs'
+import { type Choose, seconds } from './act.ts'
+
+/** Everything after `--`, as it was given: yargs would take some words for numbers. */
+const commandOf = (argv: readonly string[]): readonly string[] =>
+  argv.includes('--') ? argv.slice(argv.indexOf('--') + 1) : []
+
+/** Running and attesting. */
+export const runCommand = (cli: Argv, choose: Choose, argv: readonly string[]): Argv =>
+  cli.command(
+    'run',
+    'Run a command and attest it',
+    (run) =>
+      run
+        .usage('$0 run [options] -- COMMAND…\n\nRuns a command as if alone, and attests what ran and what came of it.')
+        .option('submission', { type: 'string', requiresArg: true, describe: 'The submission that this run backs' })
+        .option('runner', { type: 'string', requiresArg: true, describe: 'The runner that runs it' })
+        .option('contender', { type: 'string', requiresArg: true, describe: 'The contender that it runs for' })
+        .option('lens-version', {
+          type: 'string',
+          requiresArg: true,
+          describe: 'The lens version that it is pinned to',
+        })
+        .option('input', {
+          type: 'string',
+          array: true,
+          nargs: 1,
+          default: [],
+          describe: 'A file that goes in; may be repeated',
+        })
+        .option('output', {
+          type: 'string',
+          array: true,
+          nargs: 1,
+          default: [],
+          describe: 'A file that comes out; may be repeated',
+        })
+        .option('report', { type: 'string', requiresArg: true, describe: 'Write the report here, as one JSON line' })
+        .option('wait', {
+          type: 'number',
+          requiresArg: true,
+          default: 15,
+          coerce: seconds,
+          describe: 'Seconds to wait for the result',
+        })
+        .example('$0 run -- make test', 'its exit code is make’s own')
+        .example('$0 run --input data.csv --output model.bin -- python train.py', 'with what went in and came out')
+        .example('$0 run --runner ID --report run.json -- ./agent', 'for programs')
+        .epilog('The command has its own input, output, exit code and signals. What lf says goes to standard error.'),
+    (args) => {
+      const command = commandOf(argv)
+      const { submission, runner, contender, lensVersion, input, output, report, wait } = args
+      const named = { submission, runner, contender, lensVersion, report }
+      choose(async (context) =>
+        (await import('../commands/run.ts')).run(context, {
+          ...named,
+          command: command.map(String),
+          input,
+          output,
+          wait,
+        }),
+      )
+    },
+  )
