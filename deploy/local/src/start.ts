@@ -19,8 +19,8 @@ The gateway is up. It describes itself in ${relative(process.cwd(), `${stack.dir
 
 In another terminal, in this folder (keys are kept in files here, since this is a development stack):
 
-  export LF_GATEWAY_HOME="$PWD/${home}" LF_GATEWAY_KEY_FILE_FALLBACK=1
-  alias lf="${relative(process.cwd(), `${repository}/node_modules/.bin/node`)} ${relative(process.cwd(), `${repository}/edge/cli/src/main.ts`)}"
+  export LENSERFIGHT_HOME="$PWD/${home}" LF_GATEWAY_KEY_FILE_FALLBACK=1
+  alias lf="$PWD/${relative(process.cwd(), `${repository}/edge/cli/bin/lf`)}"
 
   lf login --dev --as alice          # a session of the development issuer
   lf gateway identity init           # a key for this machine, registered and pending
