@@ -47,11 +47,15 @@ $$;
 
 -- Makes the claims of these nonces wait for each other until the transaction ends, in one order for everybody. The unique key
 -- alone would let two transactions spend one nonce under two iats, since neither sees what the other has not committed.
+-- Nor would one that keeps its first snapshot see what was committed since, so whatever its caller set, it judges nothing.
 CREATE FUNCTION devices.fn_claim_lock_nonces(p_kids uuid[], p_nonces text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'claims are judged in READ COMMITTED alone' USING ERRCODE = 'serialization_failure';
+  END IF;
   PERFORM pg_advisory_xact_lock(l.key)
     FROM (
       SELECT DISTINCT hashtextextended(m.kid::text || m.nonce, 0) AS key

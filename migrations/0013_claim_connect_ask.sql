@@ -92,7 +92,7 @@ BEGIN
     WHEN v_signer.signer = 'unknown' AND (
            (p_door <> 'connect' AND v_kind <> 'login') OR v_kid <> devices.fn_kid_of_key(v_key)
          ) THEN 'unknown_session'
-    WHEN v_signer.public_key <> v_key THEN 'key_changed'
+    WHEN v_signer.signer <> 'unknown' AND v_signer.public_key IS DISTINCT FROM v_key THEN 'key_changed'
     WHEN abs(v_iat - v_now) > devices.fn_limit('iatWindowSeconds') THEN 'iat_window'
     ELSE devices.fn_claim_state_verdict(v_signer, p_door, v_kind)
   END;

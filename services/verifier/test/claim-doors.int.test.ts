@@ -60,6 +60,16 @@ for (const door of ['connect', 'ask'] as const) {
     t.deepEqual(racing.toSorted(), ['nonce_replay', 'nonce_replay', 'nonce_replay', 'ok'])
   })
 
+  test(`${door}: a device without a key on record proves nothing with any`, async (t) => {
+    const { lenser } = await db.device()
+    const { rows } = await db.owner.query<{ id: string }>(
+      `INSERT INTO devices.registered_devices (lenser_id, name, device_type, os)
+       VALUES ($1, $2, 'ci', 'linux') RETURNING id`,
+      [lenser, randomNonce()],
+    )
+    t.is(await verdictAt(door, { ...unknownKey(), kid: rows[0]?.id as string }), 'key_changed')
+  })
+
   test(`${door}: the answer says who signs, in which state, and what time it is`, async (t) => {
     const device = await db.device('unhealthy')
     const { answer } = await claimAt(door, device)

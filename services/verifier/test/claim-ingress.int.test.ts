@@ -161,6 +161,24 @@ test('RP-2: two verifiers with one nonce under two iats at once: one is accepted
   })
 })
 
+test('RP-2: a transaction that keeps its first snapshot claims nothing: it would not see a nonce that was spent since', async (t) => {
+  const device = await db.device()
+  for (const isolation of ['REPEATABLE READ', 'SERIALIZABLE']) {
+    const session = await db.verifier.connect()
+    try {
+      await session.query(`BEGIN ISOLATION LEVEL ${isolation}`)
+      await session.query('SELECT FROM devices.fn_signers($1)', [[device.kid]])
+      const spent = claimOf(device)
+      t.deepEqual(await claimIngress(db.verifier, [spent]), ['ok'])
+      const again = claimIngress(session, [claimOf(device, { nonce: spent.nonce, iat: spent.iat - 1 })])
+      t.like(await t.throwsAsync(again), { code: '40001' }, isolation)
+    } finally {
+      await session.query('ROLLBACK')
+      session.release()
+    }
+  }
+})
+
 test('two verifiers claiming the same messages at once, in opposite order, give the same verdicts and no deadlock', async (t) => {
   const devices = [await db.device(), await db.device(), await db.device()]
   const batch = devices.flatMap((device) => Array.from({ length: 20 }, () => claimOf(device)))
