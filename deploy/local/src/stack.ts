@@ -82,6 +82,8 @@ export interface Stack {
 }
 
 const database = 'lenserfight'
+/** Batches under way live for some 100 ms: a small nursery would have the collector copy them again and again. */
+const nodeFlags: Partial<Record<ServiceName, readonly string[]>> = { verifier: ['--max-semi-space-size=64'] }
 
 /**
  * Starts the whole gateway on this machine, from an empty state. Everything listens on loopback or a Unix socket.
@@ -186,7 +188,12 @@ async function start(options: Started): Promise<Stack> {
       return supervisor.start({
         name,
         command: process.execPath,
-        args: [join(env.repository, 'services', service, 'src/main.ts'), '--config', config],
+        args: [
+          ...(nodeFlags[service] ?? []),
+          join(env.repository, 'services', service, 'src/main.ts'),
+          '--config',
+          config,
+        ],
         env: env.childEnv,
         cwd: dir,
         ready: () => isReady(healthFileOf(dir, name)),

@@ -1,4 +1,3 @@
-import { encodeBase64Url } from '@lenserfight/envelope'
 import { encodeVerifiedLine, type KindName, limits, okSubject } from '@lenserfight/schemas'
 import type { ProvenCandidate } from './commit.ts'
 
@@ -12,7 +11,7 @@ const lineOf = ({ subject, digest, received, message }: ProvenCandidate): string
   encodeVerifiedLine({
     lenser: subject.lenser,
     kid: subject.kid,
-    digest: encodeBase64Url(digest),
+    digest: Buffer.from(digest, 'hex').toString('base64url'),
     stored: received.stored,
     text: message.text,
   })

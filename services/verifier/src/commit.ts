@@ -1,10 +1,12 @@
+import { hash } from 'node:crypto'
 import { call, ownStates, type Pool } from '@lenserfight/db'
-import { envelopeDigest, type SignerRecord } from '@lenserfight/envelope'
+import type { SignerRecord } from '@lenserfight/envelope'
 import type { SignedCandidate } from './decide.ts'
 
 /** A candidate whose signature verified, with the digest that names its bytes everywhere. */
 export interface ProvenCandidate extends SignedCandidate {
-  readonly digest: Uint8Array
+  /** SHA-256 of the bytes received, hex. */
+  readonly digest: string
 }
 
 /** Names a candidate's bytes. */
@@ -14,7 +16,8 @@ export const withDigest = ({ index, received, subject, message, signer }: Signed
   subject,
   message,
   signer,
-  digest: envelopeDigest(message.bytes),
+  // Straight to hex, which the claim wants: half the cost of a detour over bytes.
+  digest: hash('sha256', message.bytes, 'hex'),
 })
 
 /** A PostgreSQL array of values that need no quoting: UUIDs, base64url, hex, digits, names. */
@@ -36,7 +39,7 @@ export const claimArguments = (batch: readonly ProvenCandidate[]): string[] => {
     arrayOf(batch.map(({ message }) => message.envelope.nonce)),
     arrayOf(batch.map(({ message }) => String(message.envelope.iat))),
     arrayOf(batch.map(({ subject }) => subject.kind)),
-    arrayOf(batch.map(({ digest }) => hexOf(digest))),
+    arrayOf(batch.map(({ digest }) => digest)),
     arrayOf(batch.map(({ received }) => String(received.seq))),
     arrayOf(batch.map(({ received }) => received.stored)),
   ]

@@ -72,7 +72,10 @@ test('claim arguments run in step and name each signer once', (t) => {
   t.is(nonces, `{${batch.map(({ message }) => message.envelope.nonce).join(',')}}`)
   t.is(iats, `{${batch.map(({ message }) => message.envelope.iat).join(',')}}`)
   t.is(kinds, '{attestation,attestation}')
-  t.is(digests, `{${batch.map(({ digest }) => Buffer.from(digest).toString('hex')).join(',')}}`)
+  t.is(
+    digests,
+    `{${batch.map(({ received: { data } }) => Buffer.from(envelopeDigest(data)).toString('hex')).join(',')}}`,
+  )
   t.is(seqs, `{${batch.map(({ received: { seq } }) => seq).join(',')}}`)
   t.is(stored, `{${batch.map((candidate) => candidate.received.stored).join(',')}}`)
 })
