@@ -1,0 +1,38 @@
+import { CodedError } from '@lenserfight/schemas'
+import { type Act, createCli } from './cli.ts'
+import { Told } from './commands/told.ts'
+import { createOutput, failureOf, type Output, tellFailure } from './output.ts'
+import { Ending } from './run/signals.ts'
+import { wantsColours } from './terminal.ts'
+
+const execute = async (act: Act, output: Output): Promise<number> => {
+  // What only a command needs is loaded only for one: help and a misspelt word are told at once.
+  const [{ readCliConfig }, { createContext }] = await Promise.all([import('./config.ts'), import('./context.ts')])
+  const context = createContext(readCliConfig(), output)
+  try {
+    return (await act(context)) ?? 0
+  } finally {
+    context.close()
+  }
+}
+
+/** Runs one command line, the program's name left out, and returns its exit code. */
+export const main = async (argv: readonly string[]): Promise<number> => {
+  const words = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined)
+  const output = createOutput({ json: words.includes('--json'), colours: wantsColours() })
+  let chosen: Act | undefined
+  const choose = (act: Act): void => {
+    chosen = act
+  }
+  const refuse = (message: string): never => {
+    throw new CodedError('usage', message)
+  }
+  try {
+    await createCli(argv, choose, refuse).parseAsync()
+    return chosen === undefined ? 0 : await execute(chosen, output)
+  } catch (error) {
+    if (error instanceof Told) return output.json ? failureOf(error.failure).exit : tellFailure(output, error.failure)
+    if (error instanceof Ending) return await new Promise<never>(() => {})
+    return tellFailure(output, error)
+  }
+}
