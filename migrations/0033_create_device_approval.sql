@@ -9,6 +9,8 @@ CREATE FUNCTION devices.fn_lock_device(p_id uuid)
 RETURNS devices.registered_devices
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- All claims of all accounts stand in that line too: behind one worker that hangs, the request is rather asked again.
+SET lock_timeout = '3s'
 AS $$
 DECLARE
   c_attempts CONSTANT int := 40;

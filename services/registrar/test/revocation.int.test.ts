@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { InfrastructureError } from '@lenserfight/runtime'
 import test from 'ava'
 import type { Outcome } from '../src/ask/outcome.ts'
 import { codeOf, newKey, operation, resultOf, sign, useWorld } from './_world.ts'
@@ -66,6 +67,25 @@ test('law 7: claims that overlap without a gap do not put a revoke off', async (
   t.true(performance.now() - begun < 3000)
   over = true
   await Promise.all(holders)
+})
+
+// Alone: what the others do would stand in the same line.
+test.serial('a worker that hangs in a claim keeps no other account waiting behind that device’s owner', async (t) => {
+  const [session, other] = [await world().newSession(), await world().newSession()]
+  const [device, neighbour] = [await world().newDevice(session), await world().newDevice(other)]
+  const hung = await world().owner.connect()
+  await hung.query('BEGIN')
+  await hung.query('SELECT FROM devices.registered_devices WHERE id = $1 FOR KEY SHARE', [device.kid])
+  const revoke = operation({ device_id: device.kid })
+  const refused = t.throwsAsync(world().ask(session, 'revoke', revoke), { instanceOf: InfrastructureError })
+  await sleep(500)
+  const begun = performance.now()
+  t.is(await world().claimIngress(beat(neighbour)), 'ok')
+  t.true(performance.now() - begun < 6000)
+  await refused
+  await hung.query('ROLLBACK')
+  hung.release()
+  t.is(codeOf(await world().ask(session, 'revoke', revoke)), 'ok', 'asked again')
 })
 
 test('law 7: under claims without pause, none is admitted after the revoke has returned', async (t) => {
