@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Stack } from '@lenserfight/local/stack'
@@ -27,12 +27,14 @@ export class Machine {
   readonly home: string
   readonly state: string
   readonly #stack: Stack
+  readonly #name: string
   #daemon: ChildProcess | undefined
   /** What the daemons of this machine logged. */
   log = ''
 
   constructor(stack: Stack, name: string) {
     this.#stack = stack
+    this.#name = name
     this.home = join(stack.dir, `machine-${name}`)
     this.state = join(this.home, 'lf', 'gateway')
     mkdirSync(this.state, { recursive: true, mode: 0o700 })
@@ -77,6 +79,8 @@ export class Machine {
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (text: string) => {
         this.log += text
+        // Among the stack's own, which are scanned for secrets after the run.
+        appendFileSync(join(this.#stack.logDir, `lf-gatewayd-${this.#name}.log`), text)
       })
     }
     this.#daemon = child
