@@ -50,6 +50,8 @@ export const limits = {
   /** A user JWT from the auth callout lives between these, with jitter. */
   userJwtMinSeconds: 30 * 60,
   userJwtMaxSeconds: 60 * 60,
+  /** The connection of a session key that nobody vouched for yet: long enough to log in, too short to be hoarded. */
+  loginConnectionSeconds: 120,
   sessionSeconds: 30 * 24 * 3600,
   challengeSeconds: 24 * 3600,
   devicesPerLenser: 100,
@@ -57,6 +59,9 @@ export const limits = {
   runFiles: 100,
   tokenBytes: 8 * 1024,
   deviceNameChars: 64,
+  /** Connections that the broker takes, and how many of them edges can never take from the workers. */
+  brokerConnections: 65_536,
+  workerConnections: 1024,
   /** First connects by unproven keys and receipts before a signature is proven: a second, each process. */
   unprovenPerSecond: 50,
 } as const

@@ -45,6 +45,7 @@ const list = (name: string, lines: readonly string[]): string =>
 
 /** An edge hears its answers and its orders, and needs no more subscriptions than these. */
 const edgeSubscriptions = 16
+const edgeConnections = limits.brokerConnections - limits.workerConnections
 
 const kick = { publish: ['$SYS.REQ.SERVER.*.KICK'], subscribe: ['_INBOX_system.>'] }
 const everything = { publish: ['ltg.v1.>'], subscribe: ['ltg.v1.>'] }
@@ -64,7 +65,7 @@ export const brokerConfig = (options: BrokerConfigOptions): string => {
 host: "127.0.0.1"
 ${port === undefined ? '' : `port: ${port}\n`}server_name: "ltg"
 max_payload: ${limits.brokerPayloadBytes}
-max_connections: 65536
+max_connections: ${limits.brokerConnections}
 ping_interval: "30s"
 ping_max: 2
 write_deadline: "10s"
@@ -85,8 +86,9 @@ ${list('exports', streamExports(coreToEdge))}
 ${list('imports', streamImports('EDGE', edgeToCore))}
   }
   EDGE: {
-    # Of each connection. Here, since the server reads no limits from the callout's user JWTs.
-    limits: { max_payload: ${limits.userPayloadBytes}, max_subscriptions: ${callout ? edgeSubscriptions : -1} }
+    # Payload and subscriptions of each connection; connections of all, so that workers find room whatever edges do.
+    # Here, since the server reads no limits from the callout's user JWTs.
+    limits: { max_payload: ${limits.userPayloadBytes}, max_subscriptions: ${callout ? edgeSubscriptions : -1}, max_connections: ${edgeConnections} }
 ${list(
   'users',
   edgeUsers.map((nkey) => user(nkey, everything)),

@@ -9,6 +9,7 @@ import {
   type ConnectClaim,
   createJudge,
   createJwtSigner,
+  createRateBound,
   permissionsFor,
   readConnect,
   refuseConnection,
@@ -129,6 +130,37 @@ test('rate_limited: strangers beyond the bound, who would cost a claim each', as
   const claims = [{ signer: 'unknown' as const, lenser_id: null, trust_level: null }]
   const admitted = await judgeWith({ claims }).judge(request(token))
   t.deepEqual('grant' in admitted && admitted.grant.permissions.publish, [`ltg.v1.ask.${nilUuid}.${signer.kid}.login`])
+})
+
+test('a key that anybody can make gets a connection for a login and no longer', async (t) => {
+  const keys = generateKeyPair()
+  const token = connectOf(
+    { public_key: Buffer.from(keys.publicKey).toString('base64url') },
+    { kid: kidOfKey(keys.publicKey), key: keys.privateKey },
+  )
+  const claims = [{ signer: 'unknown' as const, lenser_id: null, trust_level: null }]
+  const asked = request(token)
+  const judged = await judgeWith({ claims }).judge(asked)
+  if (!('grant' in judged)) return t.fail()
+  const signer = createJwtSigner(new Uint8Array(32).fill(7))
+  const { jwt } = payloadOf(admit(signer, asked, judged.grant)).nats as { jwt: string }
+  const { exp, iat } = payloadOf(jwt) as { exp: number; iat: number }
+  t.true(exp - iat <= limits.loginConnectionSeconds)
+  t.true(exp - iat >= limits.loginConnectionSeconds - 2)
+})
+
+test('a clock that is set back keeps nobody out', (t) => {
+  const { now } = Date
+  let back = 0
+  Date.now = () => now() - back
+  try {
+    const mayPass = createRateBound(10)
+    t.true(mayPass())
+    back = 3600_000
+    t.true(mayPass())
+  } finally {
+    Date.now = now
+  }
 })
 
 test('unknown_device: a key whose hash is not the kid that it comes with', async (t) => {
