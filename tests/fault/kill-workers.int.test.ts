@@ -59,7 +59,7 @@ const start = async (t: ExecutionContext) => {
   return { stack, main, once }
 }
 
-test('kill -9 of any one worker under 2,000 envelopes in flight: one result each, no receipt contradicts, every equation holds (RP-1, AU-2, AU-4)', async (t) => {
+test('AU-2, AU-4: kill -9 of any one worker under 2,000 envelopes in flight: one result each, no receipt contradicts, every equation holds', async (t) => {
   t.timeout(400_000)
   const chance = createChance()
   t.log(`LTG_TEST_SEED=${chance.seed}`)
