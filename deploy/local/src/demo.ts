@@ -94,7 +94,7 @@ async function enrol(report: Report, person: Person, stack: Stack): Promise<{ le
       ([row]) => (row?.last_heartbeat_at ?? null) !== null,
       'no heartbeat came',
     )
-    return { line: `stored ${String(rows[0]?.last_heartbeat_at)}` }
+    return { line: `stored at ${new Date(Number(rows[0]?.last_heartbeat_at) * 1000).toISOString()}` }
   })
   return { lenser: login.lenser, device }
 }
