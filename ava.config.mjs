@@ -1,0 +1,15 @@
+// Files that mostly wait begin first, so that the run does not end by waiting for them alone.
+const waiting = ['verifiers-away', 'kill-workers', 'database-away', 'broker-lost', 'malformed', 'stack.int']
+const rank = (file) => {
+  const place = waiting.findIndex((name) => file.includes(name))
+  return place < 0 ? waiting.length : place
+}
+
+export default {
+  files: ['schemas', 'packages', 'services', 'edge', 'deploy', 'tests'].map((folder) => `${folder}/**/*.test.ts`),
+  extensions: ['ts'],
+  workerThreads: false,
+  timeout: '120s',
+  concurrency: 3,
+  sortTestFiles: (a, b) => rank(a) - rank(b) || (a < b ? -1 : 1),
+}
