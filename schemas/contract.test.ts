@@ -129,6 +129,15 @@ test('what a body’s refusal says holds none of its values', (t) => {
   t.false(refusal?.includes('secret-value'))
 })
 
+test('what a body’s refusal says can be told in a receipt, whatever the sender calls its members', (t) => {
+  const good = { kind: 'heartbeat', aud: kid, daemon_version: '1.0.0', gateway_status: 'connected' }
+  for (const name of ['a'.repeat(200_000), '🧀'.repeat(60_000), `a${'🧀'.repeat(200)}`]) {
+    const refusal = checkBody('heartbeat', { ...good, [name]: 1 }) ?? ''
+    t.true(refusal.isWellFormed())
+    t.true(refusal.length > 0 && refusal.length <= 300)
+  }
+})
+
 test('a door subject is read back into its names, and nothing else is one', (t) => {
   t.deepEqual(parseDoorSubject(`ltg.v1.in.${lenser}.${kid}.heartbeat`), { door: 'in', lenser, kid, kind: 'heartbeat' })
   for (const subject of [

@@ -12,7 +12,7 @@ const receiptOf = ({ subject, received, code, detail, opId }: Refused): Addresse
     digest: encodeBase64Url(envelopeDigest(received.data)),
     ok: false,
     code,
-    ...(detail === undefined ? {} : { detail: detail.slice(0, detailChars) }),
+    ...(detail === undefined ? {} : { detail: detail.slice(0, detailChars).toWellFormed() }),
     ...(opId === undefined ? {} : { op_id: opId }),
   },
 })

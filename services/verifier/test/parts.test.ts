@@ -87,7 +87,7 @@ test('receipts before a signature was seen are bounded, after it they are not', 
     received: heartbeat(device),
     subject: { lenser: device.lenser, kid: device.kid, kind: 'heartbeat' },
     code,
-    detail: 'd'.repeat(1000),
+    detail: `d${'🧀'.repeat(1000)}`,
     proven: isProven,
   })
   const allow = createRateBound(2, () => 0)
@@ -100,6 +100,10 @@ test('receipts before a signature was seen are bounded, after it they are not', 
     ['malformed_envelope', 'malformed_envelope', ...Array(5).fill('nonce_replay')],
   )
   t.true(receipts.every(({ item, kid }) => kid === device.kid && (item.detail?.length ?? 0) <= 300))
+  t.true(
+    receipts.every(({ item }) => item.detail?.isWellFormed()),
+    'a character cut in half cannot be signed',
+  )
 })
 
 test('the rate bound refills with time and holds no more than a second of it', (t) => {

@@ -63,6 +63,7 @@ test('RP-1 RP-2 DH-1 DH-5: every code of the verifier is reached over the bus, i
   const login = inSubject({ lenser: device.lenser, kid: device.kid, kind: 'login' })
   t.is(await codeOf(login, forge(device, {}, { kind: 'login' })), 'unsupported_kind')
   t.is(await codeOf(subject, forge(device, {}, { signed: true })), 'malformed_body')
+  t.is(await codeOf(subject, forge(device, {}, { ['🧀'.repeat(200)]: 1 })), 'malformed_body', 'never put aside')
   const nobody = { ...device, kid: crypto.randomUUID() }
   t.is(await codeOf(world.subject(nobody), forge(nobody)), 'unknown_device')
   t.is(
