@@ -31,6 +31,7 @@ export {
   verifyKeyList,
 } from './gateway-keys.ts'
 export { type Listening, type ListenOptions, listen } from './listen.ts'
+export { readSigner } from './read-signer.ts'
 export { edgeReconnect, type ReconnectTiming, serviceReconnect } from './reconnect.ts'
 export {
   type AddressedReceipt,

@@ -30,7 +30,7 @@ export const SigningConfig = Type.Object(
   {
     seed_file: Path,
     kid: Uuid,
-    uses: Type.Array(Type.Union(keyUses.map((use) => Type.Literal(use))), { minItems: 1 }),
+    uses: Type.Array(Type.Enum([...keyUses]), { minItems: 1 }),
   },
   closed,
 )

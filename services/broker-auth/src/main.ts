@@ -1,11 +1,10 @@
 /** broker-auth: says for each connection whether it may come in, and to which subjects. */
 import { connectService } from '@lenserfight/bus'
 import { createPool } from '@lenserfight/db'
-import { createLifecycle, createLogger, createState, readSecret, serveHealth } from '@lenserfight/runtime'
+import { createGate, createLifecycle, createLogger, createState, readSecret, serveHealth } from '@lenserfight/runtime'
 import { limits } from '@lenserfight/schemas'
 import { type Callout, startCallout } from './callout.ts'
 import { readBrokerAuthConfig } from './config.ts'
-import { createGate } from './gate.ts'
 import { createJudge } from './judge.ts'
 import { createJwtSigner } from './jwt.ts'
 import { decodeAccountSeed } from './nkey.ts'
@@ -38,7 +37,12 @@ lifecycle.onStop('health', health.close, 1000)
 holder.set('connecting')
 const bus = await connectService({ service: 'broker-auth', nats, logger })
 lifecycle.onStop('bus', bus.close, 5000)
-const gate = createGate({ probe: store.probe, isConnected: bus.isConnected, holder, logger })
+// Without the database nobody is admitted (law 6), so it is not ready then.
+const onProbe = (isOpen: boolean): void => {
+  if (!bus.isConnected()) holder.set('connecting', 'broker')
+  else holder.set(isOpen ? 'consuming' : 'holding', isOpen ? undefined : 'database')
+}
+const gate = createGate({ probe: store.probe, onProbe, logger })
 lifecycle.onStop('gate', gate.stop, 100)
 bus.events.on('connected', gate.suspect).on('disconnected', gate.suspect)
 

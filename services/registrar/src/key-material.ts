@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
-import { decodeKey, kidOfKey, publicKeyOf, readEnvelope, type SigningKey } from '@lenserfight/envelope'
-import { readSecret } from '@lenserfight/runtime'
+import { readSigner } from '@lenserfight/bus'
+import { readEnvelope, type SigningKey } from '@lenserfight/envelope'
 import { CodedError, checkBody, type KeysBody, type KeyUse } from '@lenserfight/schemas'
 import type { RegistrarConfig } from './config.ts'
 
@@ -35,11 +35,10 @@ const readKeyList = (file: string, gatewayId: string): { text: string; body: Key
  * @throws CodedError `config_invalid`
  */
 export const readKeyMaterial = ({ signing, keys_file, gateway_id }: RegistrarConfig): KeyMaterial => {
-  const key = decodeKey(readSecret(signing.seed_file))
-  if (kidOfKey(publicKeyOf(key)) !== signing.kid) throw invalid('signing.kid is not that of the key')
+  const signer = readSigner(signing, neededUses)
   const { text, body } = readKeyList(keys_file, gateway_id)
   const listed = body.keys.find(({ kid }) => kid === signing.kid)
   if (listed === undefined) throw invalid('the key list does not name the signing key')
   if (!neededUses.every((use) => listed.uses.includes(use))) throw invalid('the signing key lacks a use')
-  return { signer: { kid: signing.kid, key }, keyList: { text, number: body.number } }
+  return { signer, keyList: { text, number: body.number } }
 }

@@ -2,7 +2,16 @@
 import { connectService, consume, createAnswers, createReceipts, listen } from '@lenserfight/bus'
 import { createPool } from '@lenserfight/db'
 import { encodeBase64Url, envelopeDigest } from '@lenserfight/envelope'
-import { createLifecycle, createLogger, createState, readConfig, readSecret, serveHealth } from '@lenserfight/runtime'
+import {
+  createGate,
+  createLifecycle,
+  createLogger,
+  createReadiness,
+  createState,
+  readConfig,
+  readSecret,
+  serveHealth,
+} from '@lenserfight/runtime'
 import { decodeVerifiedBatch, flows, limits } from '@lenserfight/schemas'
 import { createAnswerer } from './ask/answer-request.ts'
 import { createDesk } from './ask/request-desk.ts'
@@ -10,9 +19,7 @@ import { teachKeys } from './ask/teach-keys.ts'
 import { createBudget } from './budget.ts'
 import { createChallengeHandler } from './challenge/handle.ts'
 import { defaultAsks, RegistrarConfig } from './config.ts'
-import { createGate } from './gate.ts'
 import { readKeyMaterial } from './key-material.ts'
-import { createReadiness } from './readiness.ts'
 import { createStore } from './store.ts'
 import { createTokenVerifier } from './token/verify-token.ts'
 
@@ -29,7 +36,7 @@ const { signer, keyList } = readKeyMaterial(config)
 const pool = createPool({ ...pg, password: readSecret(pg.password_file), logger })
 lifecycle.onStop('pool', () => pool.end(), 5000)
 const store = createStore(pool)
-const gate = createGate({ probe: store.probe, onChange: readiness.setDatabase, logger })
+const gate = createGate({ probe: store.probe, onProbe: readiness.setDatabase, logger })
 lifecycle.onStop('gate', gate.stop, 100)
 
 const figures: { requests?: () => object; challenges?: () => object } = {}

@@ -21,6 +21,8 @@ export interface EvaluatorStore {
   readonly apply: (kind: AppliedKind, items: readonly Item[]) => Promise<ReceiptItem[]>
   /** Judges runs again whose time has come; how many. */
   readonly reevaluate: (limit: number) => Promise<number>
+  /** Rejects where the database does not answer. */
+  readonly probe: () => Promise<void>
 }
 
 interface SignerRow {
@@ -70,5 +72,8 @@ export const createStore = (pool: Pool): EvaluatorStore => {
     const [row] = await call<{ fn_reevaluate_due: number }>(pool, 'execution.fn_reevaluate_due', [limit])
     return row?.fn_reevaluate_due ?? 0
   }
-  return { signers, apply, reevaluate }
+  const probe = async (): Promise<void> => {
+    await signers([])
+  }
+  return { signers, apply, reevaluate, probe }
 }

@@ -1,6 +1,4 @@
-import { decodeKey, kidOfKey, publicKeyOf, type SigningKey } from '@lenserfight/envelope'
-import { commonConfig, configSchema, readSecret, SigningConfig } from '@lenserfight/runtime'
-import { CodedError } from '@lenserfight/schemas'
+import { commonConfig, configSchema, SigningConfig } from '@lenserfight/runtime'
 import Type, { type Static } from 'typebox'
 
 /** The trust-evaluator's configuration: common parts and a key with the use `receipt`. */
@@ -15,17 +13,3 @@ export const EvaluatorConfig = configSchema({
 export type EvaluatorConfig = Static<typeof EvaluatorConfig>
 
 export const defaults = { concurrency: 2, reevaluateMs: 1000 } as const
-
-/**
- * The key that signs receipts.
- * @throws CodedError `config_invalid` when it cannot be read, is not that of `kid`, or may not sign receipts
- */
-export const readSigner = ({ signing }: EvaluatorConfig): SigningKey => {
-  const key = decodeKey(readSecret(signing.seed_file))
-  if (kidOfKey(publicKeyOf(key)) !== signing.kid) {
-    throw new CodedError('config_invalid', 'signing.kid is not that of the key')
-  }
-  const uses: readonly string[] = signing.uses
-  if (!uses.includes('receipt')) throw new CodedError('config_invalid', 'the signing key lacks the use receipt')
-  return { kid: signing.kid, key }
-}

@@ -1,9 +1,18 @@
 /** The trust-evaluator: applies heartbeats, runs and attestations, and derives from them what an execution is trusted. */
-import { connectService, consume, createReceipts } from '@lenserfight/bus'
+import { connectService, consume, createReceipts, readSigner } from '@lenserfight/bus'
 import { createPool } from '@lenserfight/db'
-import { createLifecycle, createLogger, createState, readConfig, readSecret, serveHealth } from '@lenserfight/runtime'
+import {
+  createGate,
+  createLifecycle,
+  createLogger,
+  createReadiness,
+  createState,
+  readConfig,
+  readSecret,
+  serveHealth,
+} from '@lenserfight/runtime'
 import { createStore } from './commit.ts'
-import { defaults, EvaluatorConfig, readSigner } from './config.ts'
+import { defaults, EvaluatorConfig } from './config.ts'
 import { decode } from './decode.ts'
 import { createHandler } from './handle.ts'
 import { startReevaluation } from './reevaluate.ts'
@@ -15,7 +24,8 @@ const lifecycle = createLifecycle({ logger, supervised: config.supervised })
 // From here on, so that it can be told to stop while it still waits for the broker.
 const ended = lifecycle.run()
 const state = createState({ logger })
-const signer = readSigner(config)
+const signer = readSigner(config.signing, ['receipt'])
+const readiness = createReadiness(state)
 
 const figures: { consumer?: () => object; applied?: () => object; reevaluation?: () => object } = {}
 const healthServer = await serveHealth({
@@ -30,11 +40,13 @@ lifecycle.onStop('health', healthServer.close, 1000)
 const pool = createPool({ ...pg, password: readSecret(pg.password_file), logger })
 lifecycle.onStop('pool', () => pool.end(), 5000)
 const store = createStore(pool)
+const gate = createGate({ probe: store.probe, onProbe: readiness.setDatabase, logger })
+lifecycle.onStop('gate', gate.stop, 100)
 const reevaluation = startReevaluation({ store, everyMs: config.reevaluate_ms ?? defaults.reevaluateMs, logger })
 figures.reevaluation = reevaluation.figures
 lifecycle.onStop('reevaluation', reevaluation.stop, 10_000)
 
-state.set('connecting')
+readiness.setConsumer('connecting')
 const bus = await connectService({ service: 'trust-evaluator', nats, logger })
 lifecycle.onStop('bus', bus.close, 5000)
 
@@ -52,7 +64,7 @@ const consumption = consume({
   batch: { maxMessages: 16, maxWaitMs: 5 },
   concurrency: config.concurrency ?? defaults.concurrency,
   logger,
-  onState: state.set,
+  onState: readiness.setConsumer,
 })
 figures.consumer = consumption.stats
 lifecycle.onStop('consumption', consumption.stop, 10_000)

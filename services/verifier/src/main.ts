@@ -1,13 +1,19 @@
 /** The verifier: ingress to verified batches. Form, signer, signature, window, replay; nothing behind it reads a byte unverified. */
-import { connectService } from '@lenserfight/bus'
+import { connectService, readSigner } from '@lenserfight/bus'
 import { createPool } from '@lenserfight/db'
-import { createLifecycle, createLogger, createState, readSecret, serveHealth } from '@lenserfight/runtime'
+import {
+  createGate,
+  createLifecycle,
+  createLogger,
+  createReadiness,
+  createState,
+  readSecret,
+  serveHealth,
+} from '@lenserfight/runtime'
 import { createClaimStore } from './commit.ts'
 import { readVerifierConfig } from './config.ts'
 import { startMaintenance } from './maintenance.ts'
-import { createReadiness } from './readiness.ts'
 import { createSignaturePool } from './signatures/pool.ts'
-import { readSigner } from './signer-key.ts'
 import { startVerifier } from './verifier.ts'
 
 const config = readVerifierConfig(process.argv.slice(2))
@@ -17,12 +23,12 @@ const lifecycle = createLifecycle({ logger, supervised: config.supervised })
 // From here on, so that it can be told to stop while it still waits for the broker.
 const ended = lifecycle.run()
 const holder = createState({ logger })
-const signer = readSigner(config.signing)
+const signer = readSigner(config.signing, ['receipt'])
 
 const pool = createPool({ ...pg, password: readSecret(pg.password_file), logger })
 lifecycle.onStop('pool', () => pool.end(), 5000)
 const store = createClaimStore(pool)
-const readiness = createReadiness({ holder, probe: store.probe, logger })
+const readiness = createReadiness(holder)
 const parts: { verifier?: ReturnType<typeof startVerifier> } = {}
 const healthServer = await serveHealth({
   ...health,
@@ -43,8 +49,8 @@ const bus = await connectService({ service: 'verifier', nats, logger })
 lifecycle.onStop('bus', bus.close, 5000)
 const maintenance = startMaintenance(store, logger)
 lifecycle.onStop('maintenance', maintenance.stop, 5000)
-lifecycle.onStop('readiness', readiness.stop, 100)
-void readiness.start()
+const gate = createGate({ probe: store.probe, onProbe: readiness.setDatabase, logger })
+lifecycle.onStop('gate', gate.stop, 100)
 
 parts.verifier = startVerifier({
   bus,

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { InfrastructureError, type Logger, short } from '@lenserfight/runtime'
+import { type Gate, InfrastructureError, type Logger, short } from '@lenserfight/runtime'
 import { parseDoorSubject } from '@lenserfight/schemas'
 import type { Budget } from '../budget.ts'
-import type { Gate } from '../gate.ts'
 import type { Answered, Answerer, Request } from './answer-request.ts'
 import { type Outcome, refused } from './outcome.ts'
 

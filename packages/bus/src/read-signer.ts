@@ -14,12 +14,14 @@ const readKey = (file: string): Uint8Array => {
 }
 
 /**
- * The key that signs receipts.
- * @throws CodedError `config_invalid` where it is none, is not the one that `kid` names, or is not for receipts
+ * The key with which a service speaks in the gateway's name, for the uses that it needs.
+ * @throws CodedError `config_invalid` where it is none, is not the one that `kid` names, or lacks a use
  */
-export const readSigner = ({ seed_file, kid, uses }: SigningConfig): SigningKey => {
+export const readSigner = ({ seed_file, kid, uses }: SigningConfig, needed: readonly KeyUse[]): SigningKey => {
   const key = readKey(seed_file)
   if (kidOfKey(publicKeyOf(key)) !== kid) throw invalid('signing.kid is not that of the key')
-  if (!(uses as readonly KeyUse[]).includes('receipt')) throw invalid('the signing key is not for receipts')
+  for (const use of needed) {
+    if (!uses.includes(use)) throw invalid(`the signing key lacks the use ${use}`)
+  }
   return { kid, key }
 }

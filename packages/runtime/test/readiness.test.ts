@@ -1,8 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createLogger, createState } from '@lenserfight/runtime'
 import test from 'ava'
-import { createGate } from '../src/gate.ts'
-import { createReadiness } from '../src/readiness.ts'
+import { createGate, createLogger, createReadiness, createState } from '../src/index.ts'
 
 const logger = createLogger({ service: 'test', level: 'silent' })
 
@@ -27,7 +25,7 @@ test('the gate closes when a probe fails, not when somebody suspects, and opens 
   const probe = async (): Promise<void> => {
     if (!alive) throw new Error('gone')
   }
-  const gate = createGate({ probe, onChange: (isOpen) => changes.push(isOpen), logger, everyMs: 60_000, retryMs: 10 })
+  const gate = createGate({ probe, onProbe: (isOpen) => changes.push(isOpen), logger, everyMs: 60_000, retryMs: 10 })
   t.teardown(gate.stop)
   await sleep(5)
   gate.suspect()
@@ -40,5 +38,8 @@ test('the gate closes when a probe fails, not when somebody suspects, and opens 
   alive = true
   for (let i = 0; i < 100 && !gate.isOpen(); i++) await sleep(20)
   t.true(gate.isOpen())
-  t.deepEqual(changes, [false, true])
+  t.deepEqual(
+    changes.filter((isOpen, place) => isOpen !== changes[place - 1]),
+    [true, false, true],
+  )
 })

@@ -1,6 +1,7 @@
-import { describeError, type Logger } from '@lenserfight/runtime'
+import type { Logger } from 'pino'
+import { describeError } from './redact.ts'
 
-/** Whether the database answers: asked at intervals, and told by whoever finds out that it does not. */
+/** Whether what a worker stands on answers: asked at intervals, and told by whoever finds out that it does not. */
 export interface Gate {
   readonly isOpen: () => boolean
   /** Somebody's call failed: probes at once. One lost race or busy moment does not close it, a failing probe does. */
@@ -11,28 +12,32 @@ export interface Gate {
 export interface GateOptions {
   /** Rejects where the database does not answer. */
   readonly probe: () => Promise<void>
-  readonly onChange: (isOpen: boolean) => void
+  /** Told after every probe, also where nothing changed. */
+  readonly onProbe: (isOpen: boolean) => void
   readonly logger: Logger
-  /** Milliseconds between probes while open. */
+  /** Milliseconds between probes while open; a second where absent. */
   readonly everyMs?: number
-  /** Milliseconds between probes while closed. */
+  /** Milliseconds between probes while closed; a quarter of a second where absent. */
   readonly retryMs?: number
 }
 
-/** Starts open and probes at once. */
-export const createGate = (options: GateOptions): Gate => {
-  const { probe, onChange, logger, everyMs = 1000, retryMs = 250 } = options
-  let open = true
+/** Starts closed and probes at once. */
+export const createGate = ({ probe, onProbe, logger, everyMs = 1000, retryMs = 250 }: GateOptions): Gate => {
+  let open = false
+  let toldGone = false
   let stopped = false
-  let timer: NodeJS.Timeout | undefined
   let probing = false
+  let timer: NodeJS.Timeout | undefined
 
   const turn = (next: boolean, cause?: unknown): void => {
-    if (open === next || stopped) return
+    if (stopped) return
+    if (next && toldGone) logger.info({ event: 'database_back' }, 'the database answers again')
+    if (!next && !toldGone) {
+      logger.warn({ event: 'database_gone', cause: describeError(cause) }, 'the database does not answer')
+    }
+    toldGone = !next
     open = next
-    if (next) logger.info({ event: 'database_back' }, 'the database answers again')
-    else logger.warn({ event: 'database_gone', cause: describeError(cause) }, 'the database does not answer')
-    onChange(next)
+    onProbe(next)
   }
   const check = async (): Promise<void> => {
     if (probing || stopped) return

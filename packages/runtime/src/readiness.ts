@@ -1,12 +1,15 @@
-import type { StateHolder, WorkerState } from '@lenserfight/runtime'
+import type { StateHolder, WorkerState } from './worker-state.ts'
 
-/** What the registrar's state is made of: its consumer's, and whether the database answers those who ask. */
+/** What a worker's state is made of: its consumer's, and whether the database answers. */
 export interface Readiness {
   readonly setConsumer: (state: WorkerState, reason?: string) => void
   readonly setDatabase: (isOpen: boolean) => void
 }
 
-/** Ready means both doors work: a consumer that consumes says nothing of requests while the database is gone. */
+/**
+ * Ready means that a message would be handled now. A consumer knows when it holds messages; whether the database is there
+ * while none come, it cannot know (style.md, habit 8).
+ */
 export const createReadiness = (holder: StateHolder): Readiness => {
   let consumer: WorkerState = 'connecting'
   let isOpen = true
