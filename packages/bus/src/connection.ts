@@ -34,8 +34,12 @@ const watch = async (nc: NatsConnection, on: (type: string, error?: Error) => vo
   for await (const status of nc.status()) on(status.type, status.type === 'error' ? status.error : undefined)
 }
 
+/** The client takes TLS where the server offers it, whatever the address says: whoever sits in between could just not offer it. */
+const demandsTls = (servers: ConnectionOptions['servers']): boolean =>
+  [servers ?? []].flat().some((server) => /^tls:\/\//i.test(server))
+
 /**
- * Opens a connection with the house's settings.
+ * Opens a connection with the house's settings. An address `tls://…` is never spoken to in the clear.
  * @throws the client's own error when the first connection fails and `waitOnFirstConnect` is not set
  */
 export const openConnection = async ({ options, timing, logger }: Opening): Promise<Connection> => {
@@ -46,6 +50,7 @@ export const openConnection = async ({ options, timing, logger }: Opening): Prom
     // A refusal is asked about again: keys are approved and databases come back while the client waits.
     ignoreAuthErrorAbort: true,
     noAsyncTraces: true,
+    ...(demandsTls(options.servers) ? { tls: {} } : {}),
     ...options,
     reconnectDelayHandler: plan.delay,
   })
