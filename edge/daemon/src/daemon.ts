@@ -109,7 +109,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const trust = createTrust({
     descriptor,
     keys: settings.get('keys'),
-    onKeys: (text) => settings.set('keys', text),
+    onKeys: (choose) => settings.update('keys', choose),
   })
   const outbox = createOutbox({
     store,

@@ -41,29 +41,43 @@ export interface Settings {
   /** @throws CodedError `state_unwritable` where what is kept does not have its form */
   readonly get: <N extends SettingName>(name: N) => Setting<N> | undefined
   readonly set: <N extends SettingName>(name: N, value: Setting<N>) => void
+  /** Sets what `choose` makes of what is kept, if anything, in one step that no other process comes between. */
+  readonly update: <N extends SettingName>(
+    name: N,
+    choose: (kept: Setting<N> | undefined) => Setting<N> | undefined,
+  ) => void
   readonly delete: (name: SettingName) => void
 }
 
-export const createSettings = (store: Store): Settings => ({
-  get: <N extends SettingName>(name: N) => {
+export const createSettings = (store: Store): Settings => {
+  const get: Settings['get'] = <N extends SettingName>(name: N) => {
     const row = store.get<{ value: string }>('SELECT value FROM settings WHERE key = ?', name)
     if (row === undefined) return undefined
     const value: unknown = JSON.parse(row.value)
     // To go on as if there were none would enrol this machine a second time.
     if (!Check(settings[name] as TSchema, value)) throw new CodedError('state_unwritable', `${name} is damaged`)
     return value as Setting<N>
-  },
-  set: (name, value) => {
+  }
+  const set: Settings['set'] = (name, value) => {
     store.run(
       'INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
       name,
       JSON.stringify(value),
     )
-  },
-  delete: (name) => {
-    store.run('DELETE FROM settings WHERE key = ?', name)
-  },
-})
+  }
+  return {
+    get,
+    set,
+    update: (name, choose) =>
+      store.transaction(() => {
+        const next = choose(get(name))
+        if (next !== undefined) set(name, next)
+      }),
+    delete: (name) => {
+      store.run('DELETE FROM settings WHERE key = ?', name)
+    },
+  }
+}
 
 /** The identity, if it has been registered. */
 export const enrolledOf = (identity: Identity | undefined): Enrolled | undefined =>

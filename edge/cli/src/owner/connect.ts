@@ -1,4 +1,11 @@
-import { connectGateway, createGatewayClient, createTrust, type GatewayClient, resultOf } from '@lenserfight/daemon'
+import {
+  connectGateway,
+  createGatewayClient,
+  createTrust,
+  type GatewayClient,
+  resultOf,
+  type TrustOptions,
+} from '@lenserfight/daemon'
 import { createSigner, type KeyPair } from '@lenserfight/envelope'
 import { readKeyPair } from '@lenserfight/keychain'
 import { CodedError, type Descriptor, type KindName } from '@lenserfight/schemas'
@@ -37,7 +44,8 @@ export const connectSession = async (
     gatewayId: descriptor.gateway_id,
     ...{ kid, lenser, includePublicKey, key: keys.privateKey },
   })
-  const trust = createTrust({ descriptor, keys: settings.get('keys'), onKeys: (text) => settings.set('keys', text) })
+  const onKeys: TrustOptions['onKeys'] = (choose) => settings.update('keys', choose)
+  const trust = createTrust({ descriptor, keys: settings.get('keys'), onKeys })
   const signer = createSigner({ kid, key: keys.privateKey })
   return { client: createGatewayClient({ link, signer, lenser, trust }), close: link.close }
 }

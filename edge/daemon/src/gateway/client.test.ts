@@ -1,3 +1,6 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import {
   createSigner,
   encodeBase64Url,
@@ -11,9 +14,11 @@ import {
 } from '@lenserfight/envelope'
 import { type AnswerBody, askSubject, type KeyUse, outSubject, type ReceiptItem } from '@lenserfight/schemas'
 import test from 'ava'
+import { createSettings } from '../settings.ts'
+import { openStore } from '../store.ts'
 import { createGatewayClient, resultOf } from './client.ts'
 import type { Link } from './link.ts'
-import { createTrust } from './trust.ts'
+import { createTrust, type TrustOptions } from './trust.ts'
 
 const gateway_id = '00000000-0000-4000-8000-00000000000a'
 const lenser = '00000000-0000-4000-8000-00000000000b'
@@ -59,7 +64,11 @@ const create = (keys: string | undefined = listOf(1, [[registrar, ['answer', 're
   const items: ReceiptItem[] = []
   let untrusted = 0
   const line = createLink()
-  const trust = createTrust({ descriptor, keys, onKeys: (text) => taken.push(text) })
+  const onKeys: TrustOptions['onKeys'] = (choose) => {
+    const text = choose(taken.at(-1) ?? keys)
+    if (text !== undefined) taken.push(text)
+  }
+  const trust = createTrust({ descriptor, keys, onKeys })
   const client = createGatewayClient({
     ...{ link: line.link, trust, lenser, signer: createSigner({ kid, key: device.privateKey }) },
     onReceipt: (more) => items.push(...more),
@@ -212,4 +221,21 @@ test('a newer key list replaces an older one, and never the other way', (t) => {
     items: [{ digest: 'A'.repeat(43), ok: true }],
   }
   t.throws(() => trust.open('receipt', sign(registrar, item), kid), { code: 'signer_untrusted' })
+})
+
+test('a newer key list that another process kept meanwhile is not replaced by an older one', (t) => {
+  const file = join(mkdtempSync(join(tmpdir(), 'lf-keys-')), 'state.db')
+  const open = () => {
+    const store = openStore(file)
+    t.teardown(store.close)
+    const settings = createSettings(store)
+    const onKeys: TrustOptions['onKeys'] = (choose) => settings.update('keys', choose)
+    return { settings, trust: createTrust({ descriptor, keys: settings.get('keys'), onKeys }) }
+  }
+  const [daemon, commandLine] = [open(), open()]
+  const [second, third] = [2, 3].map((number) => listOf(number, [[registrar, ['answer']]])) as [string, string]
+  t.true(daemon.trust.offerKeys(third))
+  t.false(commandLine.trust.offerKeys(second))
+  t.is(commandLine.trust.keysNumber(), 3)
+  t.is(daemon.settings.get('keys'), third)
 })

@@ -23,8 +23,11 @@ export interface TrustOptions {
   readonly descriptor: Descriptor
   /** The list that is on disk. */
   readonly keys: string | undefined
-  /** Keeps a list that was taken. */
-  readonly onKeys: (text: string) => void
+  /**
+   * Keeps what `choose` makes of the list that is on disk by then, if anything, in one step: daemon and command line both
+   * keep lists, and neither takes the other back to an older one.
+   */
+  readonly onKeys: (choose: (kept: string | undefined) => string | undefined) => void
   /** Milliseconds since 1970. */
   readonly now?: () => number
 }
@@ -51,9 +54,12 @@ export const createTrust = ({ descriptor, keys, onKeys, now = Date.now }: TrustO
   const offerKeys = (text: string): boolean => {
     const next = read(text)
     if (next === undefined || next.number <= (list?.number ?? 0)) return false
-    list = next
-    onKeys(text)
-    return true
+    onKeys((kept) => {
+      const known = kept === undefined ? undefined : read(kept)
+      list = known !== undefined && known.number >= next.number ? known : next
+      return list === next ? text : undefined
+    })
+    return list === next
   }
   const verify = <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string): GatewayBodies[K] => {
     if (list === undefined) throw new CodedError('signer_untrusted', 'no key list yet')
