@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Settings } from '@lenserfight/daemon/client'
+import { readPrivateFile } from '@lenserfight/keychain'
 import { CodedError, Descriptor } from '@lenserfight/schemas'
 import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
@@ -12,10 +13,11 @@ const StackFile = Type.Object({
 })
 export type StackFile = Static<typeof StackFile>
 
-const readJson = (file: string): unknown => {
+const readJson = (file: string, readText: (file: string) => string): unknown => {
   try {
-    return JSON.parse(readFileSync(file, 'utf8')) as unknown
+    return JSON.parse(readText(file)) as unknown
   } catch (cause) {
+    if (cause instanceof CodedError && cause.code === 'insecure_permissions') throw cause
     // The parser's message quotes the text, and a stack's file holds secrets.
     throw new CodedError('descriptor_missing', `cannot read ${file}`, cause instanceof SyntaxError ? {} : { cause })
   }
@@ -23,7 +25,7 @@ const readJson = (file: string): unknown => {
 
 /** @throws CodedError `descriptor_missing`, `descriptor_invalid` */
 export const readDescriptor = (file: string): Descriptor => {
-  const value = readJson(file)
+  const value = readJson(file, (path) => readFileSync(path, 'utf8'))
   if (!Check(Descriptor, value)) throw new CodedError('descriptor_invalid', file)
   return value
 }
@@ -37,15 +39,16 @@ const findStack = (from: string): string | undefined => {
 }
 
 /**
- * What the local stack says of itself.
+ * What the local stack says of itself. It names whom to believe, and is looked for in folders that others may write in
+ * (a shared `/tmp`), so only one that is this user's alone counts; a stack writes its own 0600.
  * @param file given by the caller, else the nearest one upwards of `cwd`
- * @throws CodedError `descriptor_missing`, `descriptor_invalid`
+ * @throws CodedError `descriptor_missing`, `descriptor_invalid`, `insecure_permissions`
  */
 export const readStack = (file: string | undefined, cwd: string): StackFile => {
   const found = file === undefined ? findStack(cwd) : resolve(cwd, file)
   if (found === undefined)
     throw new CodedError('descriptor_missing', 'no .local/stack.json here or above: run `npm start`')
-  const value = readJson(found)
+  const value = readJson(found, (path) => readPrivateFile(path) ?? '')
   if (!Check(StackFile, value)) throw new CodedError('descriptor_invalid', found)
   return { ...value, gateway: { descriptor: resolve(dirname(found), value.gateway.descriptor) } }
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -201,4 +201,25 @@ test.serial('SH-4: the command line refuses a service_role credential too', (t) 
 
 test.serial('there are no colours but on a terminal', (t) => {
   t.false(lf('whoami').stderr.includes('\u001b'))
+})
+
+test.serial('login --dev believes no stack that somebody else may have put in the way', async (t) => {
+  const home = newHome()
+  mkdirSync(join(home, '.local'))
+  const file = join(home, '.local', 'stack.json')
+  const stranger = generateKeyPair()
+  const descriptor = { url: 'nats://127.0.0.1:9', gateway_id: newUuidV7(), root_key: encodeKey(stranger.publicKey) }
+  writeFileSync(join(home, 'gateway.json'), JSON.stringify(descriptor))
+  const stack = {
+    issuer: { url: 'http://127.0.0.1:9', client_secret: 'x' },
+    gateway: { descriptor: join(home, 'gateway.json') },
+  }
+  writeFileSync(file, JSON.stringify(stack), { mode: 0o644 })
+  chmodSync(file, 0o644)
+  t.regex(lf('login --dev', { home }).stderr, /insecure_permissions/)
+  chmodSync(file, 0o600)
+  t.regex(lf('login --dev', { home }).stderr, /gateway_unreachable/, 'one of our own is believed')
+  if (process.getuid?.() !== 0) return
+  chownSync(file, 65534, 65534)
+  t.regex(lf('login --dev', { home }).stderr, /insecure_permissions/)
 })
