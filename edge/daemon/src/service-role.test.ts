@@ -23,6 +23,33 @@ test('SH-4: … by a JWT’s role, wherever in a value it stands', (t) => {
   t.throws(() => refuseServiceRole({ environment: { API_KEY: 'sb_secret_abc123' } }), refused)
 })
 
+test('SH-4: … in a JWT that is spelt otherwise than usual', (t) => {
+  const spaced = ['{ "alg": "HS256" }', '{ "role": "service_role" }', 's'].map((part) =>
+    Buffer.from(part).toString('base64url'),
+  )
+  t.throws(() => refuseServiceRole({ environment: { API_KEY: spaced.join('.') } }), refused)
+  t.throws(() => refuseServiceRole({ environment: { API_KEY: `v1.${serviceRole}` } }), refused)
+})
+
+test('SH-4: … and as the user of a database', (t) => {
+  const addresses = ['postgresql://service_role:secret@db.example/postgres', 'postgres://service_role.abc@pool.example']
+  for (const value of [...addresses, 'service_role', 'service_role.abcdef']) {
+    t.throws(() => refuseServiceRole({ environment: { DATABASE_URL: value } }), refused)
+  }
+  const others = {
+    PWD: '/home/me/service_role_notes',
+    BRANCH: 'drop-service_role',
+    URL: 'postgres://anon:x@db.example',
+  }
+  t.notThrows(() => refuseServiceRole({ environment: others }))
+})
+
+test('SH-4: a long value is looked through at once', (t) => {
+  const started = performance.now()
+  refuseServiceRole({ environment: { LONG: 'eyJ'.repeat(40_000), DOTS: 'eyJ.'.repeat(5_000) } })
+  t.true(performance.now() - started < 2_000)
+})
+
 test('SH-4: other tokens are left alone', (t) => {
   const anon = jwtOf({ iss: 'supabase', role: 'anon' })
   const odd = 'eyJhbGciOiJIUzI1NiJ9.bm90IGpzb24.x'
