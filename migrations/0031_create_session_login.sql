@@ -2,15 +2,18 @@
 SET LOCAL ROLE ltg_owner;
 
 -- The account of an issuer's subject, made where there is none. `user_id` is what auth.uid() will say for its owner:
--- the subject where that is a UUID, else a version-8 UUID made from issuer and subject.
-CREATE FUNCTION lensers.fn_profile_of(p_issuer text, p_subject text)
+-- the subject of the one issuer that backs it, where that is a UUID, else a version-8 UUID made from issuer and subject:
+-- whoever names another's UUID as subject elsewhere gets no row of theirs.
+CREATE FUNCTION lensers.fn_profile_of(p_issuer text, p_subject text, p_backs_auth_uid boolean)
 RETURNS uuid
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_derived uuid := devices.fn_kid_of_key(convert_to(p_issuer || E'\n' || p_subject, 'UTF8'));
-  v_user uuid := CASE WHEN p_subject ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN p_subject::uuid ELSE v_derived END;
+  v_user uuid := CASE
+    WHEN p_backs_auth_uid AND p_subject ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN p_subject::uuid
+    ELSE v_derived END;
   v_lenser uuid;
 BEGIN
   SELECT id INTO v_lenser FROM lensers.profiles WHERE issuer = p_issuer AND subject = p_subject;
@@ -30,7 +33,7 @@ END
 $$;
 
 -- Registers the session key that signed the envelope for the account that the token names.
--- p_token: {issuer, subject, expires_at} of a token whose signature, audience and binding to this kid were checked; or
+-- p_token: {issuer, subject, expires_at, backs_auth_uid?} of a token whose signature, audience and binding to this kid were checked; or
 -- {refused} with the code of one that was not accepted: a login committed before keeps its result all the same.
 CREATE FUNCTION lensers.fn_session_login(p_envelope text, p_token jsonb)
 RETURNS jsonb
@@ -59,7 +62,8 @@ BEGIN
     RETURN devices.fn_refusal('kid_mismatch');
   END IF;
 
-  v_lenser := lensers.fn_profile_of(p_token->>'issuer', p_token->>'subject');
+  v_lenser := lensers.fn_profile_of(
+    p_token->>'issuer', p_token->>'subject', p_token->'backs_auth_uid' IS NOT DISTINCT FROM 'true'::jsonb);
   INSERT INTO lensers.sessions (kid, public_key, lenser_id, expires_at)
   VALUES (v_parts.kid, v_key, v_lenser, now() + make_interval(secs => devices.fn_limit('sessionSeconds')))
   ON CONFLICT (kid) DO NOTHING;

@@ -18,10 +18,10 @@ test('a login makes the account of issuer and subject once, and a session of its
   t.not(other.lenser_id, first.lenser_id)
 })
 
-test('user_id is the subject where that is a UUID, and never shared between issuers', async (t) => {
+test('user_id is the subject of the issuer that backs auth.uid() alone, whoever logs in first', async (t) => {
   const subject = randomUUID()
-  const mine = resultOf(await world().login(newKey(), token(subject)))
   const theirs = resultOf(await world().login(newKey(), { ...token(subject), issuer: 'https://other.test' }))
+  const mine = resultOf(await world().login(newKey(), { ...token(subject), backs_auth_uid: true }))
   const named = resultOf(await world().login(newKey(), token('a name')))
   const users = await world().query<{ id: string; user_id: string }>('SELECT id, user_id FROM lensers.profiles')
   const userOf = (login: Record<string, unknown>) => users.find(({ id }) => id === login.lenser_id)?.user_id

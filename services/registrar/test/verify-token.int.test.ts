@@ -6,7 +6,7 @@ import { issuerConfig, startIssuer } from './_issuer.ts'
 const kid = 'f0000000-0000-8000-8000-000000000001'
 const other = 'f0000000-0000-8000-8000-000000000002'
 
-const setUp = async (t: ExecutionContext, over: { require_nonce?: boolean } = {}, deadlineMs = 10_000) => {
+const setUp = async (t: ExecutionContext, over: { require_nonce?: boolean; backs_auth_uid?: boolean } = {}, deadlineMs = 10_000) => {
   const issuer = await startIssuer()
   t.teardown(issuer.stop)
   let now = Date.now()
@@ -46,6 +46,14 @@ test('token_not_bound: where no nonce is required, one that names another key is
   const { issuer, verifier, refused } = await setUp(t, { require_nonce: false })
   t.is((await verifier.verify(await issuer.token({}), kid)).subject, 'somebody')
   await refused(issuer.token({ nonce: other }), 'token_not_bound')
+})
+
+test('auth.uid() is backed by one issuer at most, and only its tokens say so', async (t) => {
+  const { issuer, verifier } = await setUp(t, { backs_auth_uid: true })
+  t.true((await verifier.verify(await issuer.token({ nonce: kid }), kid)).backs_auth_uid)
+  const backing = { issuer: 'a', jwks_url: issuer.url, audience: 'x', require_nonce: true, backs_auth_uid: true }
+  const error = t.throws(() => createTokenVerifier({ issuers: [backing, { ...backing, issuer: 'b' }] }))
+  t.is((error as CodedError).code, 'config_invalid')
 })
 
 test('token_invalid: audience, issuer, time, subject, algorithm, key and signature are checked', async (t) => {

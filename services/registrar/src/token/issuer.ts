@@ -16,6 +16,8 @@ export const Issuer = Type.Object(
     audience: ShortText(512),
     /** Whether the token's `nonce` must name the session key that presents it. */
     require_nonce: Type.Boolean(),
+    /** Whether `auth.uid()` says this issuer's subjects: of one issuer at most. Others' subjects may be the same UUIDs. */
+    backs_auth_uid: Type.Optional(Type.Boolean()),
   },
   { additionalProperties: false },
 )

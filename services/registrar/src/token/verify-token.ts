@@ -8,6 +8,8 @@ export interface VerifiedToken {
   readonly issuer: string
   readonly subject: string
   readonly expires_at: number
+  /** Present where the issuer is the one whose subjects `auth.uid()` says. */
+  readonly backs_auth_uid?: true
 }
 
 export interface TokenVerifier {
@@ -71,8 +73,14 @@ const checkToken = async (token: string, { issuer, keys }: Known, now: number): 
   }
 }
 
-/** A verifier of owners' tokens (OpenID Connect ID tokens, or JWTs like them) by the configured issuers alone. */
+/**
+ * A verifier of owners' tokens (OpenID Connect ID tokens, or JWTs like them) by the configured issuers alone.
+ * @throws CodedError `config_invalid` where two issuers would say who `auth.uid()` is
+ */
 export const createTokenVerifier = ({ issuers, keySet, now = Date.now }: TokenVerifierOptions): TokenVerifier => {
+  if (issuers.filter(({ backs_auth_uid }) => backs_auth_uid).length > 1) {
+    throw new CodedError('config_invalid', 'backs_auth_uid is for one issuer at most')
+  }
   const known = new Map<string, Known>(
     issuers.map((issuer) => [issuer.issuer, { issuer, keys: createKeySet(new URL(issuer.jwks_url), keySet) }]),
   )
@@ -83,7 +91,8 @@ export const createTokenVerifier = ({ issuers, keySet, now = Date.now }: TokenVe
     // A nonce that names another key is another session's token, whether or not this issuer always gives one.
     if (nonce === undefined ? record.issuer.require_nonce : nonce !== kid) throw new CodedError('token_not_bound')
     if (!isSubject(sub) || typeof exp !== 'number') throw new CodedError('token_invalid', 'no usable subject')
-    return { issuer: record.issuer.issuer, subject: sub, expires_at: Math.floor(exp) }
+    const { issuer, backs_auth_uid } = record.issuer
+    return { issuer, subject: sub, expires_at: Math.floor(exp), ...(backs_auth_uid ? { backs_auth_uid } : {}) }
   }
   return { verify }
 }
