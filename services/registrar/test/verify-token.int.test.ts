@@ -6,7 +6,11 @@ import { issuerConfig, startIssuer } from './_issuer.ts'
 const kid = 'f0000000-0000-8000-8000-000000000001'
 const other = 'f0000000-0000-8000-8000-000000000002'
 
-const setUp = async (t: ExecutionContext, over: { require_nonce?: boolean; backs_auth_uid?: boolean } = {}, deadlineMs = 10_000) => {
+const setUp = async (
+  t: ExecutionContext,
+  over: { require_nonce?: boolean; backs_auth_uid?: boolean } = {},
+  deadlineMs = 10_000,
+) => {
   const issuer = await startIssuer()
   t.teardown(issuer.stop)
   let now = Date.now()
