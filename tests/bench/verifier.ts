@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import type { Bus } from '@lenserfight/bus'
 import { loadSodium, type Sodium, type SodiumBuild } from '@lenserfight/envelope'
 import type { Stack } from '@lenserfight/local/stack'
+import { limits } from '@lenserfight/schemas'
 import { connectWorker, openRawEdge, type RawEdge } from '@lenserfight/testkit/raw-edge'
 import { testStack } from '@lenserfight/testkit/stack'
 import { bareChecksPerSecond } from './bare.ts'
@@ -35,8 +36,8 @@ export interface VerifierFigures {
 }
 
 const deviceCount = 64
-/** What the ingress stream holds of one subject: a round is a full stream. */
-const eachRound = 256
+/** Runs a device and round: what the ingress stream holds of one subject, so that a round is a full stream. */
+const runsEach = limits.ingressPerSubject
 
 interface Round {
   readonly seconds: number
@@ -73,11 +74,11 @@ const healthOf = async (stack: Stack): Promise<Record<string, unknown>> => {
 const runRound = async ({ stack, edge, provisioner, native }: Bench, samples: readonly Sample[]): Promise<Round> => {
   const [verifier] = stack.workers('verifier')
   const pids = { verifier: verifier?.pid as number, nats: stack.nats.pid, postgres: stack.postgres.pid }
+  const bare = bareChecksPerSecond(samples, native)
   verifier?.send('SIGSTOP')
   for (const { subject, bytes } of samples) edge.publish(subject, bytes)
   await edge.flush()
   await untilLeft(provisioner, (left) => left === samples.length, 5)
-  const bare = bareChecksPerSecond(samples, native)
   const before = cpuTimes(pids)
   const start = performance.now()
   verifier?.send('SIGCONT')
@@ -108,7 +109,7 @@ export const benchVerifier = async ({ build, rounds, config, say }: BenchOptions
     const gatewayId = stack.descriptor.gateway_id
     const native = await loadSodium('native')
     const bench = { stack, edge, provisioner, native }
-    const sign = () => signSamples(devices, eachRound, gatewayId)
+    const sign = () => signSamples(devices, runsEach, gatewayId)
     say('warming up')
     await runRound(bench, sign())
     const before = await healthOf(stack)
@@ -140,7 +141,7 @@ interface Gathered {
 const figuresOf = ({ build, samples, measured, stages, before, after }: Gathered): VerifierFigures => {
   const envelopes = samples.length * measured.length
   const verified = Number(after.verified) - Number(before.verified)
-  if (verified !== envelopes) throw new Error(`${verified} of ${envelopes} envelopes were verified`)
+  if (verified < envelopes) throw new Error(`${verified} of ${envelopes} envelopes were verified`)
   const perEnvelope = (name: keyof CpuTimes): number => sumOf(measured, ({ cpu }) => cpu[name]) / envelopes
   const cpu = {
     verifier: perEnvelope('verifier'),

@@ -12,9 +12,10 @@ import { createLogger } from '@lenserfight/runtime'
 import { inSubject } from '@lenserfight/schemas'
 import { makeAccount, makeDevice, type Signatory } from '@lenserfight/testkit'
 
-/** An attestation on its way, with what a bare check of its signature needs. */
+/** An envelope on its way, with what a bare check of its signature needs. */
 export interface Sample {
   readonly device: Signatory
+  readonly kind: string
   readonly subject: string
   readonly bytes: Uint8Array
   readonly publicKey: Uint8Array
@@ -41,7 +42,7 @@ const someHash = (): string => {
   return `${text}A`
 }
 
-const bodyOf = (gatewayId: string) => ({
+const attestationOf = (gatewayId: string) => ({
   kind: 'attestation',
   aud: gatewayId,
   op_id: newUuidV7(),
@@ -59,22 +60,33 @@ const bodyOf = (gatewayId: string) => ({
   signal: null,
 })
 
-/** So many signed attestations of each device, devices in turn. */
-export const signSamples = (devices: readonly Signatory[], each: number, gatewayId: string): Sample[] => {
-  const signers = devices.map((device) => ({
-    device,
-    signer: createSigner({ kid: device.kid, key: device.keys.privateKey }),
-    subject: inSubject({ lenser: device.lenser, kid: device.kid, kind: 'attestation' }),
-  }))
+const runStartOf = (gatewayId: string) => ({
+  kind: 'run_start',
+  aud: gatewayId,
+  op_id: newUuidV7(),
+  command_hash: someHash(),
+  inputs: [{ name: 'prompt.txt', sha256: someHash(), bytes: 2048 }],
+  runner_id: newUuidV7(),
+  submission_id: newUuidV7(),
+})
+
+/** So many runs of each device, devices in turn: for each a signed start and a signed attestation. */
+export const signSamples = (devices: readonly Signatory[], runsEach: number, gatewayId: string): Sample[] => {
   if (decodeBase64Url(someHash(), 32) === null) throw new TypeError('not a hash')
-  return Array.from({ length: each }, () => signers).flatMap((all) =>
-    all.map(({ device, signer, subject }) => {
-      const { bytes, envelope } = signer.sign({ body: bodyOf(gatewayId) })
-      return {
-        ...{ device, subject, bytes, publicKey: device.keys.publicKey },
+  const signers = devices.map((device) => {
+    const { sign } = createSigner({ kid: device.kid, key: device.keys.privateKey })
+    return (body: { kind: string }): Sample => {
+      const { bytes, envelope } = sign({ body })
+      const subject = inSubject({ lenser: device.lenser, kid: device.kid, kind: body.kind })
+      const check = {
+        publicKey: device.keys.publicKey,
         digest: signingDigest(bytes),
         signature: signatureBytes(envelope),
       }
-    }),
+      return { device, kind: body.kind, subject, bytes, ...check }
+    }
+  })
+  return Array.from({ length: runsEach }, () => [runStartOf, attestationOf]).flatMap((kinds) =>
+    kinds.flatMap((bodyOf) => signers.map((sign) => sign(bodyOf(gatewayId)))),
   )
 }

@@ -30,7 +30,7 @@ type Config = Static<typeof Schema>
 export type VerifierConfig = ReturnType<typeof withDefaults>
 
 /** The size of a batch at which a claim call reached its best speed, and as many under way as keep every stage busy. */
-const defaultBatch = { max_messages: 512, max_wait_ms: 5, in_flight: 4 } as const
+const defaultBatch = { max_messages: 512, max_wait_ms: 5, in_flight: 8 } as const
 
 const withDefaults = (config: Config) => ({
   ...config,
