@@ -103,6 +103,14 @@ export const kindNames = Object.keys(kinds) as readonly KindName[]
 export const kindOf = (name: string): Kind | undefined =>
   Object.hasOwn(kinds, name) ? kinds[name as KindName] : undefined
 
+/**
+ * Whether a service's word on an operation counts: what was committed, its applier alone can know; the verifier, before
+ * it, refuses and no more. Else one worker could report as done, and allowed, what no other ever saw.
+ * @param service as the gateway's key list names the signer's
+ */
+export const mayConclude = (service: string, kind: KindName, ok: boolean): boolean =>
+  service === kinds[kind].applier || (service === 'verifier' && !ok)
+
 /** The kinds of one door, in the order of the table. */
 export const kindsOf = (door: Door): readonly KindName[] => kindNames.filter((name) => kinds[name].door === door)
 

@@ -87,14 +87,15 @@ export interface GatewayExpectations<Kind extends keyof GatewayBodies> {
 }
 
 /**
- * Reads a message in the gateway's name: signed by a key on the list, for this use, within its time, and to us.
+ * Reads a message in the gateway's name: signed by a key on the list, for this use, within its time, and to us. With
+ * whose key it was, by the root's word: of a receipt, that decides what counts (`mayConclude`).
  * @throws CodedError `signer_untrusted`
  */
-export const verifyGatewayMessage = <Kind extends keyof GatewayBodies>(
+export const openGatewayMessage = <Kind extends keyof GatewayBodies>(
   bytes: Uint8Array,
   list: KeyList,
   { kind, use, to, now }: GatewayExpectations<Kind>,
-): GatewayBodies[Kind] => {
+): { body: GatewayBodies[Kind]; service: string } => {
   const message = readMessage(bytes, { kind, gatewayId: list.gatewayId })
   const { envelope }: { envelope: Envelope<EnvelopeBody> } = message
   const key = list.keys.get(envelope.kid)
@@ -107,5 +108,12 @@ export const verifyGatewayMessage = <Kind extends keyof GatewayBodies>(
   }
   const body = envelope.body as unknown as GatewayBodies[Kind]
   if (body.to !== to) throw untrusted('the message is addressed to another')
-  return body
+  return { body, service: key.service }
 }
+
+/** `openGatewayMessage`, for whom it is enough that the gateway says it. */
+export const verifyGatewayMessage = <Kind extends keyof GatewayBodies>(
+  bytes: Uint8Array,
+  list: KeyList,
+  expected: GatewayExpectations<Kind>,
+): GatewayBodies[Kind] => openGatewayMessage(bytes, list, expected).body

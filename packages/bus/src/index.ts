@@ -26,6 +26,7 @@ export {
   type GatewayBodies,
   type GatewayExpectations,
   type KeyList,
+  openGatewayMessage,
   type TrustedKey,
   verifyGatewayMessage,
   verifyKeyList,

@@ -29,8 +29,8 @@ export interface ClientOptions {
   readonly lenser: string
   readonly trust: GatewayTrust
   readonly logger?: Logger
-  /** Items of receipts that the gateway signed. */
-  readonly onReceipt?: (items: readonly ReceiptItem[]) => void
+  /** Items of receipts that the gateway signed, and which of its services did. */
+  readonly onReceipt?: (items: readonly ReceiptItem[], service: string) => void
   /** A message in the gateway's name was not the gateway's, or its signer's key is newer than ours. */
   readonly onUntrusted?: () => void
 }
@@ -72,10 +72,11 @@ export const createGatewayClient = (options: ClientOptions): GatewayClient => {
 
   const hear = (subject: string, bytes: Uint8Array): void => {
     if (subject === answers) {
-      const answer = trust.open('answer', bytes, kid)
+      const { body: answer } = trust.open('answer', bytes, kid)
       asked.get(answer.digest)?.(answer)
     } else if (subject === receipts) {
-      onReceipt(trust.open('receipt', bytes, kid).items)
+      const { body, service } = trust.open('receipt', bytes, kid)
+      onReceipt(body.items, service)
     } else if (subject === 'ltg.v1.ctl.keys') {
       trust.offerKeys(Buffer.from(bytes).toString('utf8'))
     }

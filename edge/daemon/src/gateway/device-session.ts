@@ -102,9 +102,9 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
 
   const client: GatewayClient = createGatewayClient({
     ...{ link, signer, trust, logger, lenser: identity.lenser },
-    onReceipt: (items) => {
-      heartbeat.receive(items)
-      outbox.receive(items)
+    onReceipt: (items, service) => {
+      heartbeat.receive(items, service)
+      outbox.receive(items, service)
     },
     // Its key may be newer than the list on disk, and a status answer brings the list.
     onUntrusted: () => recheck(),

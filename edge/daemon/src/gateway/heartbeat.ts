@@ -1,5 +1,5 @@
 import type { Logger } from '@lenserfight/runtime'
-import type { ReasonCode, ReceiptItem } from '@lenserfight/schemas'
+import { mayConclude, type ReasonCode, type ReceiptItem } from '@lenserfight/schemas'
 import type { GatewayClient } from './client.ts'
 
 const remembered = 16
@@ -15,7 +15,8 @@ export interface Heartbeat {
   /** Beats now and from then on. */
   readonly start: (client: Pick<GatewayClient, 'sign' | 'publish'>) => void
   readonly stop: () => void
-  readonly receive: (items: readonly ReceiptItem[]) => void
+  /** Takes the items of a receipt that this service signed. */
+  readonly receive: (items: readonly ReceiptItem[], service: string) => void
   /** When a heartbeat was last accepted, milliseconds since 1970. */
   readonly acceptedAt: () => number | null
 }
@@ -50,9 +51,9 @@ export const createHeartbeat = (options: HeartbeatOptions): Heartbeat => {
       timer = setInterval(beat, everyMs, client)
     },
     stop,
-    receive: (items) => {
+    receive: (items, service) => {
       for (const { digest, ok, code = 'internal_error' } of items) {
-        if (!sent.delete(digest)) continue
+        if (!mayConclude(service, 'heartbeat', ok) || !sent.delete(digest)) continue
         if (ok) {
           acceptedAt = now()
           continue

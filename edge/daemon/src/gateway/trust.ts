@@ -1,4 +1,4 @@
-import { type GatewayBodies, type KeyList, verifyGatewayMessage, verifyKeyList } from '@lenserfight/bus'
+import { type GatewayBodies, type KeyList, openGatewayMessage, verifyKeyList } from '@lenserfight/bus'
 import { readEnvelope } from '@lenserfight/envelope'
 import { CodedError, type Descriptor } from '@lenserfight/schemas'
 
@@ -13,10 +13,15 @@ export interface GatewayTrust {
    */
   readonly offerKeys: (text: string) => boolean
   /**
-   * The body of a message that the gateway signed for this key id.
+   * The body of a message that the gateway signed for this key id, and which of its services did.
    * @throws CodedError `signer_untrusted`
    */
-  readonly open: <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string) => GatewayBodies[K]
+  readonly open: <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string) => Opened<K>
+}
+
+interface Opened<K extends keyof GatewayBodies> {
+  readonly body: GatewayBodies[K]
+  readonly service: string
 }
 
 export interface TrustOptions {
@@ -61,9 +66,9 @@ export const createTrust = ({ descriptor, keys, onKeys, now = Date.now }: TrustO
     })
     return list === next
   }
-  const verify = <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string): GatewayBodies[K] => {
+  const verify = <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string): Opened<K> => {
     if (list === undefined) throw new CodedError('signer_untrusted', 'no key list yet')
-    return verifyGatewayMessage(bytes, list, { kind, use: kind, to, now: now() })
+    return openGatewayMessage(bytes, list, { kind, use: kind, to, now: now() })
   }
   return {
     descriptor,

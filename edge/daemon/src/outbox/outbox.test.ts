@@ -10,6 +10,8 @@ import { createOutbox } from './outbox.ts'
 import type { Outbox, OutboxOptions, Sender } from './types.ts'
 
 const kid = '00000000-0000-4000-8000-00000000000a'
+/** Who applies the kinds that are sent here. */
+const applier = 'trust-evaluator'
 const logger = createLogger({ service: 'test', level: 'silent' as never })
 const newFile = (): string => join(mkdtempSync(join(tmpdir(), 'lf-outbox-')), 'state.db')
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
@@ -26,6 +28,11 @@ const createClock = () => {
       return () => {
         timers = timers.filter((other) => other !== timer)
       }
+    },
+    /** Sets it back; what waits goes on waiting for as long as it would have. */
+    setBack: (ms: number) => {
+      time -= ms
+      timers = timers.map(({ at, call }) => ({ at: at - ms, call }))
     },
     advance: (ms: number) => {
       const end = time + ms
@@ -102,7 +109,7 @@ test('only a receipt ends an operation; without one it is signed anew and sent a
   clock.advance(1)
   t.is(sent.length, 2)
   t.not(sent[0]?.digest, sent[1]?.digest)
-  outbox.receive([{ digest: sent[0]?.digest as string, ok: true, result: { n: 1 } }])
+  outbox.receive([{ digest: sent[0]?.digest as string, ok: true, result: { n: 1 } }], applier)
   t.deepEqual(outbox.find(opId)?.outcome, { ok: true, result: { n: 1 } })
   clock.advance(3_600_000)
   t.is(sent.length, 2)
@@ -113,8 +120,37 @@ test('a receipt for a digest that was never sent is ignored', async (t) => {
   outbox.attach(sender)
   const opId = add(outbox)
   await settle()
-  outbox.receive([{ digest: 'digest-99', ok: true }])
+  outbox.receive([{ digest: 'digest-99', ok: true }], applier)
   t.is(outbox.find(opId)?.state, 'sent')
+})
+
+test('law 5: no other worker’s key reports as done what its applier never committed', async (t) => {
+  const { outbox, sender, sent } = create()
+  outbox.attach(sender)
+  const opId = add(outbox)
+  await settle()
+  const digest = sent[0]?.digest as string
+  for (const service of ['verifier', 'registrar', 'provisioner', '']) {
+    outbox.receive([{ digest, ok: true, result: { verdict: 'allow' } }], service)
+    t.is(outbox.find(opId)?.state, 'sent', service)
+  }
+  outbox.receive([{ digest, ok: false, code: 'policy_denied' }], 'registrar')
+  t.is(outbox.find(opId)?.state, 'sent')
+  outbox.receive([{ digest, ok: false, code: 'malformed_body' }], 'verifier')
+  t.is(outbox.find(opId)?.outcome?.code, 'malformed_body', 'who verifies refuses')
+  outbox.receive([{ digest, ok: true, result: { n: 1 } }], applier)
+  t.deepEqual(outbox.find(opId)?.outcome, { ok: true, result: { n: 1 } })
+})
+
+test('law 2: a clock that is set back by a day holds nothing up for a day', async (t) => {
+  const { outbox, sender, sent, clock } = create()
+  outbox.attach(sender)
+  add(outbox)
+  await settle()
+  t.is(sent.length, 1)
+  clock.setBack(24 * 3600_000)
+  clock.advance(120_000)
+  t.true(sent.length > 1)
 })
 
 test('the window bounds what is in flight, and a silence halves it', async (t) => {
@@ -125,7 +161,10 @@ test('the window bounds what is in flight, and a silence halves it', async (t) =
   clock.advance(10_000)
   t.is(outbox.status().window, limits.inFlight / 2)
   t.true(outbox.status().in_flight <= limits.inFlight)
-  outbox.receive(sent.slice(0, 10).map(({ digest }) => ({ digest, ok: true })))
+  outbox.receive(
+    sent.slice(0, 10).map(({ digest }) => ({ digest, ok: true })),
+    applier,
+  )
   t.is(outbox.status().open, 590)
 })
 
@@ -163,7 +202,7 @@ test('who waits is told the end, or how it stands when time is up or nobody list
   const gone = AbortSignal.timeout(20)
   t.is((await outbox.wait(opId, 60_000, gone))?.outcome, null)
   const waiting = outbox.wait(opId, 60_000)
-  outbox.receive([{ digest: sent[0]?.digest as string, ok: false, code: 'unknown_run' }])
+  outbox.receive([{ digest: sent[0]?.digest as string, ok: false, code: 'unknown_run' }], applier)
   t.is((await waiting)?.outcome?.code, 'unknown_run')
   t.is((await outbox.wait(opId, 60_000))?.state, 'failed')
   t.is(await outbox.wait('00000000-0000-7000-8000-000000000000', 1), undefined)
@@ -188,7 +227,7 @@ test('what is owed in the name of a device that is gone fails, and a result that
   t.is(outbox.failAll('device_revoked', 'x', kid), 0)
   t.is(outbox.failAll('device_revoked', 'x'), 1)
   t.is(outbox.find(opId)?.outcome?.code, 'device_revoked')
-  outbox.receive([{ digest: sent[0]?.digest as string, ok: true }])
+  outbox.receive([{ digest: sent[0]?.digest as string, ok: true }], applier)
   t.is(outbox.find(opId)?.state, 'done')
 })
 
@@ -268,7 +307,7 @@ test('law 2: whatever is lost, doubled, reordered or refused, and whenever the d
         if (act === 'enqueue') ids.push(add(outbox))
         if (act === 'advance') clock.advance(pick * 40)
         if (act === 'apply' && message) receipts.push(gateway.apply(message, refuse))
-        if (act === 'receive' && receipt) outbox.receive([receipt])
+        if (act === 'receive' && receipt) outbox.receive([receipt], applier)
         if (act === 'drop') sent.splice(pick % Math.max(1, sent.length), 1)
         if (act === 'offline') outbox.detach()
         if (act === 'crash') {
@@ -282,10 +321,13 @@ test('law 2: whatever is lost, doubled, reordered or refused, and whenever the d
       outbox.attach(sender)
       for (let round = 0; round < 40 && outbox.status().open > 0; round += 1) {
         clock.advance(300_000)
-        outbox.receive(sent.splice(0).map((message) => gateway.apply(message, 'none')))
+        outbox.receive(
+          sent.splice(0).map((message) => gateway.apply(message, 'none')),
+          applier,
+        )
         observe(outbox)
       }
-      outbox.receive(receipts)
+      outbox.receive(receipts, applier)
       for (const id of ids) {
         const operation = outbox.find(id)
         const number = gateway.committed.get(id)

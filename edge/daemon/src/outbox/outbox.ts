@@ -1,5 +1,5 @@
 import { canonicalize, newUuidV7 } from '@lenserfight/envelope'
-import { CodedError, limits, type ReceiptItem } from '@lenserfight/schemas'
+import { CodedError, limits, mayConclude, type ReceiptItem } from '@lenserfight/schemas'
 import { decideReceipt, defaultTiming } from './decide.ts'
 import { createOperations, type Operation } from './operations.ts'
 import { createPace } from './pace.ts'
@@ -23,6 +23,7 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
   const pace = createPace(timing, random)
   let sender: Sender | undefined
   let cancelTimer = (): void => {}
+  let lastPumpAt = Number.NEGATIVE_INFINITY
 
   const schedule = (): void => {
     cancelTimer()
@@ -38,6 +39,9 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
   const pump = (): void => {
     if (sender === undefined) return
     const at = now()
+    // After a clock that was set back, nothing would be due for as long as that.
+    if (lastPumpAt - at > timing.resendFloorMs) operations.hasten(at + Math.round(random() * timing.resendFloorMs))
+    lastPumpAt = at
     const room = pace.window() - operations.countInFlight(at)
     const due = room > 0 ? operations.due(sender.kinds, at, room) : []
     if (due.some(({ state }) => state === 'sent')) pace.press(at)
@@ -56,15 +60,19 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
   }
 
   /** @returns the operation that it ended, if it ended one */
-  const receiveOne = (item: ReceiptItem): string | undefined => {
+  const receiveOne = (item: ReceiptItem, service: string): string | undefined => {
     const attempt = operations.findAttempt(item.digest)
     const operation = attempt && operations.find(attempt.opId)
     if (attempt === undefined || operation === undefined) return undefined
+    const { opId, kind } = operation
+    if (!mayConclude(service, kind, item.ok)) {
+      logger.error({ event: 'receipt_foreign', kind, op_id: opId, from: service }, 'a result from who cannot know it')
+      return undefined
+    }
     const at = now()
     pace.receiptAfter(at - attempt.sentAt)
     const around = { now: at, smoothedMs: pace.smoothedMs(), random: random(), timing, isLatest: attempt.isLatest }
     const decision = decideReceipt(operation, item, around)
-    const { opId, kind } = operation
     if (decision.do === 'finish') {
       pace.ended()
       operations.finish({ opId, state: decision.state, outcome: decision.outcome, now: at })
@@ -121,8 +129,8 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
       sender = undefined
       cancelTimer()
     },
-    receive: (items) => {
-      const ended = store.transaction(() => items.map(receiveOne))
+    receive: (items, service) => {
+      const ended = store.transaction(() => items.map((item) => receiveOne(item, service)))
       for (const opId of ended) if (opId !== undefined) waiters.wake(opId)
       pump()
     },

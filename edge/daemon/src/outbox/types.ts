@@ -63,8 +63,8 @@ export interface Outbox {
   /** Starts sending; what awaits a receipt is soon sent again, since receipts are not kept for who is away. */
   readonly attach: (sender: Sender) => void
   readonly detach: () => void
-  /** Takes the items of a receipt whose signature was verified. */
-  readonly receive: (items: readonly ReceiptItem[]) => void
+  /** Takes the items of a receipt whose signature was verified, as far as the service that signed it may say that. */
+  readonly receive: (items: readonly ReceiptItem[], service: string) => void
   /** Ends all open operations, or all but one device's: nothing can be sent in the others' names any more. */
   readonly failAll: (code: ReasonCode, detail: string, exceptKid?: string) => number
   readonly status: () => OutboxStatus
