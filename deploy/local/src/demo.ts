@@ -1,14 +1,18 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { generateKeyPair } from '@lenserfight/envelope'
 import { openKeychain, readKeyPair } from '@lenserfight/keychain'
 import { type ExecutionLevel, executionFacts, factSentences, type reasons } from '@lenserfight/schemas'
+import { readRecord } from './cleanup.mjs'
 import { connectHostileDevice } from './demo/hostile-device.ts'
 import { createPerson, type Person } from './demo/person.ts'
 import { createReport, type Report } from './demo/report.ts'
 import { makeContest, makeStranger, tamperWithChain } from './demo/world.ts'
 import { readEnvironment } from './env.ts'
+import { LocalError } from './errors.ts'
 import { temporaryRunFolder } from './folders.ts'
+import { runMark } from './process-identity.mjs'
 import { type Stack, startStack } from './stack.ts'
 import { onStopRequest, type StopRequest } from './stop-signals.ts'
 
@@ -235,15 +239,21 @@ async function keyName(home: string): Promise<string> {
   }
 }
 
-async function demonstrate(report: Report, say: (line: string) => void, stop: StopRequest): Promise<void> {
+async function demonstrate(report: Report, stop: StopRequest): Promise<void> {
   const env = readEnvironment()
   const dir = temporaryRunFolder(env)
-  const stack = await startStack({ env, dir, folder: dir, onStep: (name) => say(`starting ${name}`) })
+  const onStep = (name: string) => {
+    stop.signal.throwIfAborted()
+    process.stderr.write(`starting ${name}\n`)
+  }
+  const stack = await startStack({ env, dir, folder: dir, onStep })
   const home = join(dir, 'home')
   mkdirSync(join(home, 'gateway'), { recursive: true, mode: 0o700 })
   // A pending device looks for its approval every few seconds; somebody who watches need not wait for it.
   writeFileSync(join(home, 'gateway', 'daemon.json'), JSON.stringify({ pending_poll_ms: 500 }), { mode: 0o600 })
-  const person = createPerson({ env, home })
+  // The mark has the reaper end what the person started, should the demo be killed.
+  const mark = { [runMark]: readRecord(dir)?.id ?? '' }
+  const person = createPerson({ env: { ...env, childEnv: { ...env.childEnv, ...mark } }, home })
   const walk = async () => {
     const { lenser, device } = await enrol(report, person, stack)
     const world = { person, stack, home, lenser, device }
@@ -251,9 +261,7 @@ async function demonstrate(report: Report, say: (line: string) => void, stop: St
     await attack(report, world)
     await audit(report, world)
   }
-  const interrupted = stop.requested.then((by) => {
-    throw new Error(`stopped by ${by}`)
-  })
+  const interrupted = stop.requested.then(() => stop.signal.throwIfAborted())
   try {
     await Promise.race([walk(), interrupted])
   } finally {
@@ -262,31 +270,42 @@ async function demonstrate(report: Report, say: (line: string) => void, stop: St
   }
 }
 
-async function main(): Promise<number> {
-  const json = process.argv.includes('--json')
+async function main(json: boolean): Promise<number> {
   const colour = process.stdout.isTTY === true && !process.env.NO_COLOR
-  const report = createReport({ json, colour, write: (text) => process.stdout.write(text) })
   const stop = onStopRequest()
+  // A step that is under way when somebody stops the demo fails because of that, and is nobody's news.
+  const write = (text: string) => void (stop.signal.aborted || process.stdout.write(text))
+  // With nobody left to read, there is nobody to show anything to.
+  process.stdout.on('error', () => process.kill(process.pid, 'SIGTERM'))
+  const report = createReport({ json, colour, write })
   const started = performance.now()
   let error: unknown
   try {
-    await demonstrate(report, (line) => process.stderr.write(`${line}\n`), stop)
+    await demonstrate(report, stop)
   } catch (caught) {
-    error = caught
+    error = stop.signal.aborted ? stop.signal.reason : caught
   }
   stop.release()
   const seconds = Math.round((performance.now() - started) / 100) / 10
   const held = error === undefined
+  const message = error instanceof Error ? error.message : String(error)
+  const why = error instanceof LocalError ? `${error.code}: ${message}` : message
   if (json)
-    console.log(
-      JSON.stringify({ held, seconds, steps: report.shown, ...(held ? {} : { error: String(error) }) }, null, 2),
-    )
-  else
-    console.log(
-      held ? `\nEvery step held (${report.shown.length} steps, ${seconds} s).` : `\nThe demo failed: ${String(error)}`,
-    )
+    console.log(JSON.stringify({ held, seconds, steps: report.shown, ...(held ? {} : { error: why }) }, null, 2))
+  else if (held) console.log(`\nEvery step held (${report.shown.length} steps, ${seconds} s).`)
+  else console.log(stop.signal.aborted ? '\nStopped; nothing is left running.' : `\nThe demo failed: ${why}`)
   return held ? 0 : 1
 }
 
-if (process.argv.includes('--help')) console.log(help)
-else process.exit(await main())
+const argumentsOf = (args: string[]) => {
+  try {
+    return parseArgs({ args, options: { json: { type: 'boolean' }, help: { type: 'boolean' } } }).values
+  } catch (error) {
+    console.error(`usage: ${(error as Error).message}\n\n${help}`)
+    return process.exit(1)
+  }
+}
+
+const given = argumentsOf(process.argv.slice(2))
+if (given.help) console.log(help)
+else process.exit(await main(given.json === true))

@@ -16,7 +16,7 @@ export interface Person {
   ask<T>(...args: string[]): Promise<T>
   /** Starts `lf ARGS` and leaves it running, until `stopAll`. */
   start(args: readonly string[]): void
-  /** Ends what is left running, orderly. */
+  /** Ends what is left running, orderly: the started, and what somebody who stops the demo interrupted. */
   stopAll(): Promise<void>
 }
 
@@ -32,9 +32,17 @@ export function createPerson(options: { env: LocalEnvironment; home: string }): 
     LF_GATEWAY_KEY_FILE_FALLBACK: '1',
     NO_COLOR: '1',
   }
-  const running: ChildProcess[] = []
-  const spawnLf = (args: readonly string[]) =>
-    spawn(process.execPath, [main, ...args], { env: childEnv, cwd: home, stdio: ['pipe', 'pipe', 'pipe'] })
+  const running = new Set<ChildProcess>()
+  const spawnLf = (args: readonly string[]) => {
+    const child = spawn(process.execPath, [main, ...args], {
+      env: childEnv,
+      cwd: home,
+      stdio: ['pipe', 'pipe', 'pipe'],
+    })
+    running.add(child)
+    child.once('close', () => running.delete(child))
+    return child
+  }
 
   const lf: Person['lf'] = async (args, { stdin = '' } = {}) => {
     const child = spawnLf(args)
@@ -60,11 +68,10 @@ export function createPerson(options: { env: LocalEnvironment; home: string }): 
       const child = spawnLf(args)
       child.stdout.resume()
       child.stderr.resume()
-      running.push(child)
     },
     async stopAll() {
       await Promise.all(
-        running.splice(0).map((child) => {
+        [...running].map((child) => {
           const gone = new Promise((resolve) => child.once('close', resolve))
           if (child.exitCode === null && child.kill('SIGTERM')) return gone
           return undefined
