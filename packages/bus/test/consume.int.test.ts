@@ -1,5 +1,5 @@
 import { InfrastructureError } from '@lenserfight/runtime'
-import { inSubject } from '@lenserfight/schemas'
+import { inSubject, limits } from '@lenserfight/schemas'
 import { connect, headers, type NatsConnection, nkeyAuthenticator } from '@nats-io/transport-node'
 import test, { type ExecutionContext } from 'ava'
 import {
@@ -259,6 +259,51 @@ for (const want of ['oldest', 'newest'] as const) {
     t.deepEqual(states, ['connecting', 'consuming'])
     await running.stop()
     await edge.close()
+  })
+
+  test.serial(suite('a message as large as any is put aside, and its neighbours go on'), async (t) => {
+    const [bus, verifier] = await Promise.all([broker.connect('trust-evaluator'), broker.connect('verifier')])
+    const before = await deadLetters(broker)
+    const { running, seen, burials } = watch(t, bus, allDone, {
+      stream: 'LTG_VERIFIED',
+      consumer: 'trust-evaluator',
+      decode: ({ data }) => {
+        if (data.length > 100) throw new SyntaxError('no batch')
+        return [new TextDecoder().decode(data)]
+      },
+      batch: { maxMessages: 64, maxWaitMs: 300 },
+    })
+    const large = new Uint8Array(limits.brokerPayloadBytes - 100)
+    for (const data of ['one', large, 'two']) await verifier.publish('ltg.v1.ok.heartbeat', data)
+    await until('its neighbours are done', () => seen.length === 2)
+    await until('nothing is held', () => running.stats().held === 0)
+    t.is(burials.length, 1)
+    t.is(await deadLetters(broker), before + 1)
+    await running.stop()
+  })
+
+  test.serial(suite('a batch that failed for a mistake of ours comes again'), async (t) => {
+    const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
+    let mistakes = 0
+    const { running, deadWords } = watch(
+      t,
+      bus,
+      () => {
+        throw new RangeError('never')
+      },
+      {
+        deadData: (item) => {
+          mistakes += 1
+          if (mistakes === 1) throw new TypeError('a mistake')
+          return item
+        },
+      },
+    )
+    await say(edge, 'word')
+    await until('it was put aside after all', () => deadWords.length === 1, 12_000)
+    await drained(bus)
+    t.is(running.stats().held, 0)
+    await running.stop()
   })
 
   test.serial(suite('a broker killed and restarted: nothing is lost'), async (t) => {

@@ -73,3 +73,12 @@ test('what is held for a while is told to be worked on, and what is given back i
   ledger.working(0)
   t.deepEqual(paid, ['ack.1 +WPI', 'ack.1 -NAK'])
 })
+
+test('what is forgotten is not answered for, and taken in when it comes again', (t) => {
+  const { paid, ledger } = setUp()
+  ledger.open(true)
+  const first = ledger.take(delivery(1), 'ack.1')
+  if (first !== undefined) ledger.forget([first])
+  t.deepEqual([ledger.size(), ledger.bytes(), paid], [0, 0, []])
+  t.not(ledger.take(delivery(1), 'ack.2'), undefined)
+})

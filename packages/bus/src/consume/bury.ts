@@ -1,13 +1,23 @@
 import { randomUUID } from 'node:crypto'
 import { codeOf, describeError, InfrastructureError } from '@lenserfight/runtime'
-import { deadSubject } from '@lenserfight/schemas'
+import { deadSubject, limits } from '@lenserfight/schemas'
 import { headers } from '@nats-io/transport-node'
 import type { ConsumeOptions, Delivery } from './types.ts'
+
+/** What a dead letter's headers may take of a message. */
+const headerBytes = 4096
+
+/** As much of an item as fits beside its headers: one that fills a message by itself would never be put aside whole. */
+const fitting = (data: Uint8Array | string): { bytes: Uint8Array; cutFrom?: number } => {
+  const bytes = typeof data === 'string' ? Buffer.from(data) : data
+  const room = limits.brokerPayloadBytes - headerBytes
+  return bytes.length <= room ? { bytes } : { bytes: bytes.subarray(0, room), cutFrom: bytes.length }
+}
 
 /**
  * Puts an item aside: the dead letter first, its acknowledgement awaited, then word to the sender.
  * Headers say whence and why (`Ltg-Incident`, `Ltg-Stream`, `Ltg-Sequence`, `Ltg-Subject`, `Ltg-Stored`, `Ltg-Code`,
- * `Ltg-Cause`); the payload is the item's bytes as they came.
+ * `Ltg-Cause`); the payload is the item's bytes as they came, cut where they fill a message (`Ltg-Cut-From`: their length).
  * @throws InfrastructureError when it cannot be stored
  */
 export const bury = async <Item>(
@@ -25,8 +35,9 @@ export const bury = async <Item>(
   head.set('Ltg-Stored', delivery.stored)
   head.set('Ltg-Code', codeOf(cause))
   head.set('Ltg-Cause', JSON.stringify({ type: described.type, code: described.code }))
-  const data = item === undefined || deadData === undefined ? delivery.data : deadData(item)
-  await bus.publish(deadSubject(consumer), data, head)
+  const { bytes, cutFrom } = fitting(item === undefined || deadData === undefined ? delivery.data : deadData(item))
+  if (cutFrom !== undefined) head.set('Ltg-Cut-From', String(cutFrom))
+  await bus.publish(deadSubject(consumer), bytes, head)
   logger.error(
     { event: 'dead_letter', incidentId, stream: delivery.stream, seq: delivery.seq, err: cause },
     'put aside',

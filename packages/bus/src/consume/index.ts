@@ -73,7 +73,8 @@ export const consume = <Item>(options: ConsumeOptions<Item>): Consumption => {
       await processBatch(context, batch)
     } catch (error) {
       if (error instanceof StoppedError) return ledger.giveBack(batch)
-      // Nothing in there throws anything else but by mistake; the messages come again.
+      // Nothing in there throws anything else but by mistake. Were they held on to, nobody would ever get them again.
+      ledger.forget(batch)
       logger.error({ event: 'batch_failed', err: error }, 'a batch failed outside its handler')
     }
   }

@@ -27,6 +27,8 @@ export interface Ledger {
   readonly settle: (held: Held, how: Settlement) => void
   /** Lets another worker have at once what was begun and given up. */
   readonly giveBack: (batch: readonly Held[]) => void
+  /** Leaves a batch to the broker, which delivers it again in its own time. */
+  readonly forget: (batch: readonly Held[]) => void
   /** Tells the broker that what is held for a while is being worked on. */
   readonly working: (olderThanMs: number) => void
   readonly close: () => void
@@ -42,9 +44,14 @@ export const createLedger = (nc: NatsConnection): Ledger => {
   const pay = ({ ackSubject, orphan }: Held, what: Settlement | '+WPI'): void => {
     if (!orphan && !nc.isClosed()) nc.publish(ackSubject, what)
   }
-  const settle = (item: Held, how: Settlement): void => {
-    if (!held.delete(item.key)) return
+  /** Whether it was held. */
+  const release = (item: Held): boolean => {
+    if (!held.delete(item.key)) return false
     bytes -= item.delivery.data.length
+    return true
+  }
+  const settle = (item: Held, how: Settlement): void => {
+    if (!release(item)) return
     if (opened) pay(item, how)
     else owed.push({ held: item, how })
   }
@@ -67,6 +74,9 @@ export const createLedger = (nc: NatsConnection): Ledger => {
     settle,
     giveBack: (batch) => {
       for (const item of batch) settle(item, '-NAK')
+    },
+    forget: (batch) => {
+      for (const item of batch) release(item)
     },
     working: (olderThanMs) => {
       if (!opened) return
