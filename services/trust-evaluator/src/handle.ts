@@ -1,5 +1,5 @@
 import { type AddressedReceipt, type Burial, type Disposition, done, type SendReceipts } from '@lenserfight/bus'
-import { isUuidV7, readEnvelope } from '@lenserfight/envelope'
+import { encodeBase64Url, envelopeDigest, isUuidV7, readEnvelope } from '@lenserfight/envelope'
 import { type Logger, short } from '@lenserfight/runtime'
 import type { ReasonCode, ReceiptItem } from '@lenserfight/schemas'
 import type { EvaluatorStore } from './commit.ts'
@@ -20,11 +20,16 @@ export interface Handler {
   readonly figures: () => { readonly applied: number; readonly disagreements: number }
 }
 
-/** A refusal of what came to no outcome in the database. */
+const digestOf = (text: string): string => encodeBase64Url(envelopeDigest(Buffer.from(text)))
+
+/**
+ * A refusal of what came to no outcome in the database. It names the digest of these very bytes, whatever the batch
+ * says: whoever can write one would else have us end, for good, an envelope of the device's that we never saw.
+ */
 const refusal = (item: Item, code: ReasonCode): ReceiptItem => {
   const read = readEnvelope(item.text)
   const op_id = read.ok ? read.envelope.body.op_id : undefined
-  return { digest: item.digest, ok: false, code, ...(isUuidV7(op_id) ? { op_id: op_id as string } : {}) }
+  return { digest: digestOf(item.text), ok: false, code, ...(isUuidV7(op_id) ? { op_id: op_id as string } : {}) }
 }
 
 /** Applies verified envelopes batch by batch: decide, commit, tell. */

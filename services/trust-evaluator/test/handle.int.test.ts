@@ -113,6 +113,24 @@ test('a large batch is applied in parts, in order', async (t) => {
   )
 })
 
+test('law 2: a forged batch that names an envelope of a device ends nothing of that device’s', async (t) => {
+  const { handle, deadLetter, receipts } = createRig()
+  const { device } = await addSetting(world)
+  const genuine = itemOf('run_start', device, await world.seal(device, runStart()))
+  // Whoever writes into the verified stream, a hostile broker even, chooses all of a line.
+  const forged = ['{}', '{"a":1}', `${genuine.text} `].map((text) => ({ ...genuine, text }))
+  await handle(forged)
+  const delivery = { subject: '', data: new Uint8Array(), stream: '', seq: 1, stored: '1', deliveries: 1 }
+  deadLetter({ ...genuine, text: '{}' }, { incidentId: newUuidV7(), cause: undefined, delivery })
+  t.is(receipts.length, 4)
+  t.deepEqual(
+    receipts.filter(({ item }) => item.digest === genuine.digest),
+    [],
+  )
+  await handle([genuine])
+  t.true(receipts.at(-1)?.item.ok)
+})
+
 test('what is put aside is told its sender, with the incident', (t) => {
   const { deadLetter, receipts } = createRig()
   const device: Device = { id: newUuidV7(), lenser: newUuidV7(), keys: generateKeyPair() }

@@ -1,5 +1,5 @@
 import { type AddressedReceipt, type Burial, type Disposition, done, type SendReceipts } from '@lenserfight/bus'
-import { readEnvelope, uuidV7Time } from '@lenserfight/envelope'
+import { encodeBase64Url, envelopeDigest, readEnvelope, uuidV7Time } from '@lenserfight/envelope'
 import { type Logger, short } from '@lenserfight/runtime'
 import type { ReceiptItem, VerifiedItem } from '@lenserfight/schemas'
 import { type Outcome, refused } from '../ask/outcome.ts'
@@ -20,12 +20,20 @@ const opIdOf = (text: string): string | undefined => {
   return typeof op_id === 'string' && uuidV7Time(op_id) !== null ? op_id : undefined
 }
 
+/**
+ * It names the digest of these very bytes, whatever the batch says: whoever can write one would else have us end, for
+ * good, an envelope of the device's that we never saw.
+ */
 const receipt = (item: VerifiedItem, outcome: Outcome & Partial<ReceiptItem>): AddressedReceipt => {
   const op_id = opIdOf(item.text)
   return {
     lenser: item.lenser,
     kid: item.kid,
-    item: { digest: item.digest, ...outcome, ...(op_id === undefined ? {} : { op_id }) },
+    item: {
+      digest: encodeBase64Url(envelopeDigest(Buffer.from(item.text))),
+      ...outcome,
+      ...(op_id === undefined ? {} : { op_id }),
+    },
   }
 }
 
