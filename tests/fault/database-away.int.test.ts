@@ -30,6 +30,8 @@ const outage = test.macro(async (t, { how, awayMs }: Outage) => {
   await stack.postgres[how]()
   const goneAt = Date.now()
   t.log(`PostgreSQL went with ${fleet.inFlight()} in flight`)
+  // However fast the machine was until now: from here on nothing can be done, so what is sent has to wait.
+  const meanwhile = load.wave()
   for (const name of working) {
     const isNotReady = async () => (await readReadiness(stack, name))?.status === 503
     t.true(await eventually(isNotReady, 15_000), `${name} says not ready`)
@@ -42,7 +44,7 @@ const outage = test.macro(async (t, { how, awayMs }: Outage) => {
   t.true(fleet.inFlight() > 0, 'something had to wait')
 
   await stack.postgres.restart()
-  await Promise.all(starts)
+  await Promise.all([...starts, ...meanwhile])
   t.deepEqual(new Set(fleet.clients.map((client) => client.stats().resent)), new Set([0]), 'all of it was held')
   await stack.whenReady(30_000)
   t.deepEqual(await pidsOf(), pids, 'nobody was restarted')
