@@ -47,9 +47,18 @@ export class Machine {
 
   /** Runs `lf`; the key fallback's warning is left out of what it said. */
   lf(words: readonly string[], input = ''): Promise<Ran> {
+    return this.#execute(lfFile, words, input)
+  }
+
+  /** Runs `lf` on a terminal at which somebody types; what it says is in `stdout`. */
+  lfOnTerminal(words: readonly string[], typed: string): Promise<Ran> {
+    return this.#execute('script', ['-qec', [lfFile, ...words].join(' '), '/dev/null'], typed)
+  }
+
+  #execute(file: string, words: readonly string[], input: string): Promise<Ran> {
     return new Promise((resolve) => {
       const options = { env: this.#env, cwd: this.home, timeout: 60_000 }
-      const child = execFile(lfFile, words, options, (error, stdout, stderr) => {
+      const child = execFile(file, words, options, (error, stdout, stderr) => {
         const told = stderr.split('\n').filter((line) => !line.startsWith('WARNING:'))
         resolve({ code: error === null ? 0 : (error.code ?? null), stdout, stderr: told.join('\n') })
       })

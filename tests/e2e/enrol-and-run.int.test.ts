@@ -88,6 +88,12 @@ test.serial('the daemon answers the challenge; while pending nothing runs', asyn
   const ran = await alice.lf(['run', '--', 'echo', 'this must not run'])
   t.deepEqual([...codeOf(ran), ran.stdout], [5, 'device_pending', ''])
   t.deepEqual(codeOf(await alice.lf(['gateway', 'approve-device', device])), [1, 'usage'], 'not a terminal, no --yes')
+  for (const answer of ['n', '', 'what?']) {
+    const asked = await alice.lfOnTerminal(['gateway', 'approve-device', device], `${answer}\n`)
+    t.is(asked.code, 1, answer)
+    t.regex(asked.stdout, /SHA256:[\s\S]*Nothing was changed\./)
+  }
+  t.is((await devicesOf(alice))[0]?.trust_level, 'pending')
 })
 
 test.serial('DA-3: another account neither sees nor approves it', async (t) => {

@@ -1,11 +1,22 @@
 import yargs, { type Argv } from 'yargs'
+import manifest from '../package.json' with { type: 'json' }
 import type { Choose } from './grammar/act.ts'
 import { deviceCommands } from './grammar/devices.ts'
 import { machineCommands } from './grammar/machine.ts'
-import { runCommand } from './grammar/run.ts'
+import { noDashes, runCommand } from './grammar/run.ts'
 import { sessionCommands } from './grammar/session.ts'
 
 export type { Act } from './grammar/act.ts'
+
+/** What is said where a word that names a command is missing. */
+export const noCommand = 'Say which command.'
+
+/** The parser's words for people: in one line, and saying what to do where it counts words. */
+const inWords = (message: string, argv: readonly string[]): string => {
+  if (argv[0] === 'run' && !argv.includes('--')) return noDashes
+  if (message.startsWith('Not enough non-option arguments')) return 'an argument is missing'
+  return message.replaceAll(/\s+/g, ' ')
+}
 
 /** The command line's grammar; `choose` is given the command that was named. */
 export const createCli = (argv: readonly string[], choose: Choose, onUsage: (message: string) => never): Argv => {
@@ -16,16 +27,16 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     .usage('$0 <command>\n\nThe LenserFight Trust Gateway on this machine.')
     .option('json', { type: 'boolean', default: false, global: true, describe: 'Print JSON, for programs' })
     .strict()
-    .demandCommand(1, 'Say which command.')
-    .version(false)
+    .demandCommand(1, noCommand)
+    .version(manifest.version)
     .exitProcess(false)
-    .fail((message, error) => onUsage(message ?? error?.message ?? 'unknown'))
+    .fail((message, error) => onUsage(inWords(message ?? error?.message ?? 'unknown', argv)))
   sessionCommands(cli, choose)
   runCommand(cli, choose, argv)
   cli.command('gateway', 'Devices, runners, daemon and audit', (gateway) => {
     deviceCommands(gateway, choose)
     machineCommands(gateway, choose)
-    return gateway.demandCommand(1, 'Say which command.').example('$0 gateway status', '')
+    return gateway.demandCommand(1, noCommand).example('$0 gateway status', '')
   })
   return cli.example('$0 login --dev', 'sign in at the local stack').example('$0 run -- make test', 'run and attest')
 }

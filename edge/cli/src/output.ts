@@ -18,6 +18,8 @@ export interface OutputOptions {
   readonly json: boolean
   /** Colours are for terminals, and not where NO_COLOR is set. */
   readonly colours: boolean
+  /** The descriptor that results go to. */
+  readonly results: 1 | 2
 }
 
 /** Writes all of it, to a pipe that is full, too. */
@@ -40,13 +42,13 @@ const writeAll = (fd: number, text: string): void => {
 const controls = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g
 export const plain = (text: string): string => text.replace(controls, '\u{fffd}')
 
-export const createOutput = ({ json, colours }: OutputOptions): Output => {
+export const createOutput = ({ json, colours, results }: OutputOptions): Output => {
   const paint = (open: number, close: number) => (text: string) =>
     colours ? `\u001b[${open}m${text}\u001b[${close}m` : text
   return {
     json,
     result: (value, lines) => {
-      writeAll(1, json ? `${JSON.stringify(value)}\n` : lines.map((line) => `${line}\n`).join(''))
+      writeAll(results, json ? `${JSON.stringify(value)}\n` : lines.map((line) => `${line}\n`).join(''))
     },
     note: (line) => writeAll(2, `${line}\n`),
     good: paint(32, 39),

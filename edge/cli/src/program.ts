@@ -1,5 +1,5 @@
 import { CodedError } from '@lenserfight/schemas'
-import { type Act, createCli } from './cli.ts'
+import { type Act, createCli, noCommand } from './cli.ts'
 import { Told } from './commands/told.ts'
 import { createOutput, failureOf, type Output, tellFailure } from './output.ts'
 import { Ending } from './run/signals.ts'
@@ -16,10 +16,20 @@ const execute = async (act: Act, output: Output): Promise<number> => {
   }
 }
 
+/** Who names no command is shown which there are. */
+const tellUsage = async (argv: readonly string[], output: Output): Promise<void> => {
+  const unused = (): never => {
+    throw new CodedError('usage')
+  }
+  output.note(`${await createCli(argv, unused, unused).getHelp()}\n`)
+}
+
 /** Runs one command line, the program's name left out, and returns its exit code. */
 export const main = async (argv: readonly string[]): Promise<number> => {
   const words = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined)
-  const output = createOutput({ json: words.includes('--json'), colours: wantsColours() })
+  // The standard output of `lf run` is its command's, even where there came to be none.
+  const results = words.find((word) => !word.startsWith('-')) === 'run' ? 2 : 1
+  const output = createOutput({ json: words.includes('--json'), colours: wantsColours(), results })
   let chosen: Act | undefined
   const choose = (act: Act): void => {
     chosen = act
@@ -33,6 +43,7 @@ export const main = async (argv: readonly string[]): Promise<number> => {
   } catch (error) {
     if (error instanceof Told) return output.json ? failureOf(error.failure).exit : tellFailure(output, error.failure)
     if (error instanceof Ending) return await new Promise<never>(() => {})
+    if (error instanceof CodedError && error.detail === noCommand && !output.json) await tellUsage(argv, output)
     return tellFailure(output, error)
   }
 }

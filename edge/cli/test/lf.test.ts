@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -103,6 +103,46 @@ test.serial('what is not understood is usage, exit code 1, on standard error', a
     t.deepEqual([status, stdout], [1, ''], words)
     t.regex(stderr, /^usage: .+\n$/, words)
   }
+})
+
+test.serial('who names no command is shown which there are', (t) => {
+  for (const [words, command] of [
+    ['', 'lf run'],
+    ['gateway', 'lf gateway approve-device <id>'],
+    ['gateway identity', 'lf gateway identity init'],
+  ] as const) {
+    const { status, stdout, stderr } = lf(words)
+    t.deepEqual([status, stdout], [1, ''], words)
+    t.true(stderr.includes(`\n  ${command} `), words)
+    t.regex(stderr, /\nusage: .+\n$/, words)
+  }
+  t.is(JSON.parse(lf('gateway --json').stdout).code, 'usage')
+  t.regex(lf('--version').stdout, /^\d+\.\d+\.\d+\n$/)
+})
+
+test.serial('what is wrong is said in words of the command line', (t) => {
+  for (const [words, said] of [
+    ['run make test', /give the command after --/],
+    ['gateway approve-device', /an argument is missing/],
+    ['gateway devices --trust nobody', /Choices: "pending"/],
+    ['run --runner nightly -- true', /an id is needed.*nightly/],
+    ['run --submission 1 -- true', /an id is needed/],
+  ] as const) {
+    const { status, stderr } = lf(words)
+    t.is(status, 1, words)
+    t.regex(stderr, said, words)
+    t.notRegex(stderr, /\ufffd|envelope/, words)
+  }
+})
+
+test.serial('standard output stays the command’s where none ran, and no earlier report is left', (t) => {
+  const home = newHome()
+  const report = join(home, 'report.json')
+  writeFileSync(report, '{"ok":true}')
+  const { status, stdout, stderr } = lf(`run --json --report ${report} -- echo this must not run`, { home })
+  t.deepEqual([status, stdout], [5, ''])
+  t.is(JSON.parse(stderr.trimEnd().split('\n').at(-1) as string).code, 'not_enrolled')
+  t.deepEqual(JSON.parse(readFileSync(report, 'utf8')), { ok: false, state: 'not_run', code: 'not_enrolled' })
 })
 
 test.serial('exit code 2: what needs a session says so', (t) => {

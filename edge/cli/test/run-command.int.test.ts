@@ -16,6 +16,7 @@ interface Report {
   signal: string | null
   stdinHash: string | null
   stdoutHash: string | null
+  outputFailure: string | null
 }
 
 interface Ran {
@@ -188,6 +189,14 @@ test.serial('a command that outlives a gone reader keeps its own exit code', asy
     `lf sh -c 'trap "" PIPE; seq 1 100000 2>/dev/null; exit 3' | head -n 1; echo "\${PIPESTATUS[0]}"`,
   )
   t.is(output, '1\n3\n')
+})
+
+test.serial('output that could not be written is no success, and a reader that went away is no failure', async (t) => {
+  const full = await pipeline('lf echo lost > /dev/full; echo $?; lf sh -c "echo lost; exit 3" > /dev/full; echo $?')
+  t.is(full.output, '1\n3\n')
+  t.is(full.report().outputFailure, 'ENOSPC')
+  const { report } = await pipeline('lf sh -c "trap \'\' PIPE; seq 1 100000 2>/dev/null; exit 0" | head -n 1')
+  t.deepEqual([report().exitCode, report().outputFailure], [0, null])
 })
 
 /** A part of a script that stands until `release` is called. */

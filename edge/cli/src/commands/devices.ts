@@ -42,6 +42,12 @@ const confirm = async (context: Context, question: string): Promise<boolean> => 
   }
 }
 
+/** Nothing was done, because somebody did not want it: no failure, and no success to a script. */
+const leaveAsIs = ({ output }: Context, { device_id, trust_level }: Device): number => {
+  output.result({ ok: false, device_id, trust_level }, ['Nothing was changed.'])
+  return 1
+}
+
 const describe = (device: Device): string[] => [
   `Name   ${plain(device.name)}`,
   `Type   ${plain(device.device_type)}`,
@@ -56,31 +62,36 @@ const checkApprovable = ({ trust_level, challenge_verified }: Device): void => {
   if (trust_level === 'pending' && !challenge_verified) throw new CodedError('awaiting_device_challenge')
 }
 
-/** `lf gateway approve-device`: the owner's half of enrolling a device. */
-export const approveDevice = (context: Context, { id, yes }: { id: string; yes: boolean }): Promise<void> =>
+/** `lf gateway approve-device`: the owner's half of enrolling a device. Exit code 1 where the owner did not approve. */
+export const approveDevice = (
+  context: Context,
+  { id, yes }: { id: string; yes: boolean },
+): Promise<number | undefined> =>
   asOwner(context, async (owner) => {
     const { output } = context
     const device = await findDevice(owner, id)
     checkApprovable(device)
     for (const line of describe(device)) output.note(line)
     if (!yes && !(await confirm(context, 'Is this key shown on that machine, by `lf gateway identity show`?'))) {
-      throw new CodedError('usage', 'not approved')
+      return leaveAsIs(context, device)
     }
     const result = await owner.request('approve', { op_id: newUuidV7(), device_id: device.device_id })
     output.result({ ok: true, ...result }, [`${output.good(String(result.trust_level))}: ${plain(device.name)}`])
+    return undefined
   })
 
-/** `lf gateway revoke-device`: for ever. */
+/** `lf gateway revoke-device`: for ever. Exit code 1 where the owner thought better of it. */
 export const revokeDevice = (
   context: Context,
   { id, reason, yes }: { id: string; reason?: string | undefined; yes: boolean },
-): Promise<void> =>
+): Promise<number | undefined> =>
   asOwner(context, async (owner) => {
     const { output } = context
     const device = await findDevice(owner, id)
     for (const line of describe(device)) output.note(line)
-    if (!yes && !(await confirm(context, 'Revoke it for ever?'))) throw new CodedError('usage', 'not revoked')
+    if (!yes && !(await confirm(context, 'Revoke it for ever?'))) return leaveAsIs(context, device)
     const body = { op_id: newUuidV7(), device_id: device.device_id, ...(reason === undefined ? {} : { reason }) }
     const result = await owner.request('revoke', body)
     output.result({ ok: true, ...result }, [`${output.bad('revoked')}: ${plain(device.name)}, for ever.`])
+    return undefined
   })

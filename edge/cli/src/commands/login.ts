@@ -17,7 +17,8 @@ export interface LoginArguments {
   readonly nonce?: boolean | undefined
 }
 
-const timeOf = (seconds: number): string => new Date(seconds * 1000).toISOString().slice(0, 16).replace('T', ' ')
+const timeOf = (seconds: number): string =>
+  `${new Date(seconds * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC`
 
 /** The key pair that the next token is to be bound to: kept until a sign-in with it succeeds. */
 const pendingKeys = async (context: Context) => {

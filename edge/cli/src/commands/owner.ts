@@ -27,7 +27,7 @@ export const verifyAudit = (context: Context): Promise<boolean> =>
     const { intact, entries, first_bad_index, reason } = result
     output.result({ ok: intact === true, ...result }, [
       intact === true
-        ? `${output.good('intact')}: ${entries} entries`
+        ? `${output.good('intact')}: ${entries} ${entries === 1 ? 'entry' : 'entries'}`
         : `${output.bad('broken')} at entry ${first_bad_index}: ${plain(String(reason))}`,
     ])
     return intact === true

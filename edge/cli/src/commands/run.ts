@@ -2,9 +2,10 @@ import { writeFileSync } from 'node:fs'
 import { CodedError, type RunFile, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { openDaemon } from '../daemon.ts'
+import { noDashes } from '../grammar/run.ts'
 import { failureOf, plain } from '../output.ts'
 import { type Attested, attest } from '../run/attest.ts'
-import { type CommandEnd, checkCommand, runCommand } from '../run/command.ts'
+import { type CommandEnd, checkCommand, exitCodeOf, runCommand } from '../run/command.ts'
 import { hashCommand, hashFile, hashOutputs } from '../run/hash.ts'
 import { ladderLines } from '../run/report.ts'
 import { dieBy } from '../run/signals.ts'
@@ -135,22 +136,32 @@ const conclude = async (
   }
 }
 
-/** `lf run`: asks for a run, runs the command as if alone, attests. Returns the command's exit code, or dies by its signal. */
-export const run = async (context: Context, args: RunArguments): Promise<number> => {
+/** All that comes before the command, which runs only when none of it fails. */
+const prepare = async (context: Context, args: RunArguments) => {
   const [word, ...words] = args.command
-  if (word === undefined) throw new CodedError('usage', 'give the command after --')
+  if (word === undefined) throw new CodedError('usage', noDashes)
   checkCommand(word, context.config.path)
   const inputs = await Promise.all(args.input.map(hashFile))
   const command_hash = hashCommand(args.command)
   const { runner: runner_id, contender: contender_id, submission: submission_id, lensVersion: version_id } = args
   const named = given({ runner_id, contender_id, submission_id, version_id })
   const permit = await startRun(context, { command_hash, inputs, ...named })
-  const end = await runCommand([word, ...words])
+  return { command: [word, ...words] as const, permit, command_hash, inputs }
+}
+
+/** `lf run`: asks for a run, runs the command as if alone, attests. Returns the command's exit code, or dies by its signal. */
+export const run = async (context: Context, args: RunArguments): Promise<number> => {
+  const { command, ...asked } = await prepare(context, args).catch((error: unknown) => {
+    // Whoever reads the report must not take that of an earlier run for this one's.
+    if (args.report !== undefined)
+      writeReport(context, args, { ok: false, state: 'not_run', code: failureOf(error).code })
+    throw error
+  })
+  const end = await runCommand(command)
+  if (end.outputFailure !== null)
+    context.output.note(`lf: standard output could not be written: ${end.outputFailure}; what follows of it is lost`)
   const { files: outputs, missing } = await hashOutputs(args.output)
-  await Promise.race([
-    conclude(context, args, { permit, command_hash, inputs, outputs, end }, missing),
-    end.signals.interrupted,
-  ])
+  await Promise.race([conclude(context, args, { ...asked, outputs, end }, missing), end.signals.interrupted])
   const signal = end.signal ?? end.interruptedBy
-  return signal === null ? (end.exitCode ?? 1) : dieBy(signal)
+  return signal === null ? exitCodeOf(end) : dieBy(signal)
 }

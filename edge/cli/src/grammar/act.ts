@@ -17,3 +17,17 @@ export const seconds = (value: number): number => {
   if (!(value >= 0 && value <= 600)) throw new RangeError('seconds are a number from 0 to 600')
   return value
 }
+
+const idForm = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+/** An id as the gateway gives them. */
+export const id = (value: string): string => {
+  if (!idForm.test(value)) throw new RangeError(`an id is needed, as the gateway gives them, not ${value}`)
+  return value
+}
+
+/** A name that somebody chose. */
+export const name = (value: string): string => {
+  if (value.trim() === '') throw new RangeError('a name is not empty')
+  return value
+}

@@ -1,6 +1,6 @@
 import { type DeviceLevel, deviceLevels } from '@lenserfight/schemas'
 import type { Argv } from 'yargs'
-import { asVoid, type Choose } from './act.ts'
+import { asVoid, type Choose, name as nameForm } from './act.ts'
 
 /** What an owner does with devices and runners. */
 export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
@@ -28,7 +28,7 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
           .option('yes', { type: 'boolean', default: false, describe: 'Do not ask' })
           .example('$0 gateway approve-device build-server', 'shows its key and asks'),
       ({ id, yes }) =>
-        choose(asVoid(async (context) => (await import('../commands/devices.ts')).approveDevice(context, { id, yes }))),
+        choose(async (context) => (await import('../commands/devices.ts')).approveDevice(context, { id, yes })),
     )
     .command(
       'revoke-device <id>',
@@ -40,11 +40,7 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
           .option('yes', { type: 'boolean', default: false, describe: 'Do not ask' })
           .example('$0 gateway revoke-device old-laptop --reason lost', ''),
       ({ id, reason, yes }) =>
-        choose(
-          asVoid(async (context) =>
-            (await import('../commands/devices.ts')).revokeDevice(context, { id, reason, yes }),
-          ),
-        ),
+        choose(async (context) => (await import('../commands/devices.ts')).revokeDevice(context, { id, reason, yes })),
     )
     .command('runners', 'Runners of the account', (runners) =>
       runners
@@ -53,7 +49,7 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
           'Bind a runner to a device, making it where there is none',
           (bind) =>
             bind
-              .positional('name', { type: 'string', demandOption: true })
+              .positional('name', { type: 'string', demandOption: true, coerce: nameForm })
               .option('device', { type: 'string', requiresArg: true, describe: 'Id or name; else this machine' })
               .example('$0 gateway runners bind nightly --device build-server', ''),
           ({ name, device }) =>

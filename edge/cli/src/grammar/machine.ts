@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs'
 import { deviceTypes } from '../commands/device-types.ts'
-import { asVoid, type Choose, seconds } from './act.ts'
+import { asVoid, type Choose, name as nameForm, seconds } from './act.ts'
 
 /** This machine's identity and daemon, and the account's record. */
 export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
@@ -12,7 +12,12 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
           'Make this machine’s key and register it',
           (init) =>
             init
-              .option('name', { type: 'string', requiresArg: true, describe: 'Its name; else the host’s' })
+              .option('name', {
+                type: 'string',
+                requiresArg: true,
+                coerce: nameForm,
+                describe: 'Its name; else the host’s',
+              })
               .option('type', { choices: deviceTypes, describe: 'What it is; else a guess' })
               .example('$0 gateway identity init --name build-server --type server', ''),
           ({ name, type }) =>

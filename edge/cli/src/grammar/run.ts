@@ -1,5 +1,8 @@
 import type { Argv } from 'yargs'
-import { type Choose, seconds } from './act.ts'
+import { type Choose, id, seconds } from './act.ts'
+
+/** What is said where no command follows. */
+export const noDashes = 'give the command after --, as in `lf run -- make test`'
 
 /** Everything after `--`, as it was given: yargs would take some words for numbers. */
 const commandOf = (argv: readonly string[]): readonly string[] =>
@@ -13,12 +16,23 @@ export const runCommand = (cli: Argv, choose: Choose, argv: readonly string[]): 
     (run) =>
       run
         .usage('$0 run [options] -- COMMAND…\n\nRuns a command as if alone, and attests what ran and what came of it.')
-        .option('submission', { type: 'string', requiresArg: true, describe: 'The submission that this run backs' })
-        .option('runner', { type: 'string', requiresArg: true, describe: 'The runner that runs it' })
-        .option('contender', { type: 'string', requiresArg: true, describe: 'The contender that it runs for' })
+        .option('submission', {
+          type: 'string',
+          requiresArg: true,
+          coerce: id,
+          describe: 'The submission that this run backs',
+        })
+        .option('runner', { type: 'string', requiresArg: true, coerce: id, describe: 'The runner that runs it' })
+        .option('contender', {
+          type: 'string',
+          requiresArg: true,
+          coerce: id,
+          describe: 'The contender that it runs for',
+        })
         .option('lens-version', {
           type: 'string',
           requiresArg: true,
+          coerce: id,
           describe: 'The lens version that it is pinned to',
         })
         .option('input', {

@@ -15,9 +15,15 @@ export interface CommandEnd {
   readonly stdinHash: string | null
   readonly stdoutHash: string | null
   readonly signals: SignalForwarding
+  /** Why not all that it wrote could be handed on, such as ENOSPC; null where it was, or where nobody read it. */
+  readonly outputFailure: string | null
   /** The signal that came while its last output was being handed on to someone who did not take it. */
   readonly interruptedBy: NodeJS.Signals | null
 }
+
+/** What the command's caller is told: its own exit code, but never success where output was lost. */
+export const exitCodeOf = ({ exitCode, outputFailure }: Pick<CommandEnd, 'exitCode' | 'outputFailure'>): number =>
+  exitCode === 0 && outputFailure !== null ? 1 : (exitCode ?? 1)
 
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
 const isExecutable = (path: string): boolean => {
@@ -72,5 +78,8 @@ export const runCommand = async ([word, ...words]: readonly [string, ...string[]
     interruptedBy = signal
   })
   const stdoutHash = await output.finish(interrupted)
-  return { ...end, startedAt, endedAt, stdinHash, stdoutHash, signals, interruptedBy }
+  return {
+    ...{ ...end, startedAt, endedAt, stdinHash, stdoutHash, signals, interruptedBy },
+    outputFailure: output.failure(),
+  }
 }

@@ -10,6 +10,7 @@ import { pipeFromCommand } from './pipe.ts'
 
 const write = promisify(fsWrite)
 const fullPipeMs = 5
+const readerGone: readonly string[] = ['EPIPE', 'ECONNRESET']
 
 /** What a command gets as standard output and error, and what is known of it afterwards. */
 export interface StandardOutput {
@@ -23,6 +24,8 @@ export interface StandardOutput {
    * terminal.
    */
   readonly finish: (interrupted: Promise<unknown>) => Promise<string | null>
+  /** The system's code for why not all of it could be written where it goes; null where it was, or nobody reads there. */
+  readonly failure: () => string | null
 }
 
 /** Writes all of it, however slowly the reader reads. In a thread, so that signals are heard meanwhile. */
@@ -47,7 +50,7 @@ const goTogether = (): boolean => {
 /** Copies to standard output until the end, or until nobody reads there any more. */
 const createCopy = (from: Readable, onBroken: () => void) => {
   const hash = createHash('sha256')
-  const state = { isOver: false, isQuiet: true }
+  const state = { isOver: false, isQuiet: true, failure: null as string | null }
   const run = async (): Promise<void> => {
     for await (const chunk of from) {
       state.isQuiet = false
@@ -57,8 +60,9 @@ const createCopy = (from: Readable, onBroken: () => void) => {
     }
   }
   const done = run()
-    .catch(() => {
-      // EPIPE: with no reader left, the command's next write tells it (SIGPIPE), as it would without us.
+    .catch(({ code = 'EIO', syscall }: NodeJS.ErrnoException) => {
+      // With no reader left, the command's next write tells it (SIGPIPE), as it would without us. Of all else, only we know.
+      if (syscall === 'write' && !readerGone.includes(code)) state.failure = code
       from.destroy()
       onBroken()
     })
@@ -84,7 +88,8 @@ const drain = async ({ state, done }: ReturnType<typeof createCopy>): Promise<vo
  * where standard error goes to the same place, it shares that pipe, so that the order stays.
  */
 export const prepareStandardOutput = async (): Promise<StandardOutput> => {
-  if (isatty(1)) return { stdio: 'inherit', errorStdio: 'inherit', start: () => {}, finish: async () => null }
+  if (isatty(1))
+    return { stdio: 'inherit', errorStdio: 'inherit', start: () => {}, finish: async () => null, failure: () => null }
   const ends = await pipeFromCommand()
   let copy: ReturnType<typeof createCopy> | undefined
   let from: Readable | undefined
@@ -118,5 +123,6 @@ export const prepareStandardOutput = async (): Promise<StandardOutput> => {
       if (from !== undefined) copy = createCopy(from, closeSpare)
     },
     finish,
+    failure: () => copy?.state.failure ?? null,
   }
 }
