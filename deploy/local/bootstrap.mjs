@@ -90,7 +90,9 @@ function install() {
   // npm tells its children where it is; without npm around us, the one on the PATH serves.
   const npm = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : ['npm']
   const [command = 'npm', ...rest] = npm
-  const done = spawnSync(command, [...rest, 'ci', '--no-audit', '--no-fund'], { cwd: root, stdio: ['ignore', 2, 2] })
+  // Packages that only Node 24 runs are met by the Node that asks npm; it would be warned of each of them.
+  const quietly = ['--no-audit', '--no-fund', '--loglevel=error']
+  const done = spawnSync(command, [...rest, 'ci', ...quietly], { cwd: root, stdio: ['ignore', 2, 2] })
   if (done.error) fail(`npm could not be started (${done.error.message}). Install Node.js with npm and try again.`)
   if (done.status !== 0) fail('npm ci failed; its messages are above. Check the network and try again.')
   if (!isInstalled())
