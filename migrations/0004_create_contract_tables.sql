@@ -21,6 +21,17 @@ BEGIN
     "operationLeadSeconds": 300,
     "sessionSeconds": 2592000,
     "challengeSeconds": 86400,
+    "apiKeysPerLenser": 50,
+    "apiKeyMaxDays": 365,
+    "keyMaxAgeDays": 90,
+    "keyWarnDays": 14,
+    "keyOverlapSeconds": 30,
+    "rotationRequireSeconds": 2592000,
+    "counterSettleSeconds": 660,
+    "counterKeepSeconds": 1800,
+    "trustedHeartbeatDays": 7,
+    "trustedWindowDays": 30,
+    "offlineSeconds": 86400,
     "devicesPerLenser": 100,
     "runFiles": 100,
     "deviceNameChars": 64
@@ -67,6 +78,10 @@ INSERT INTO devices.reasons (code, next) VALUES
   ('device_unhealthy', 'wait'),
   ('device_revoked', 'stop'),
   ('device_blocked', 'wait'),
+  ('key_expired', 'wait'),
+  ('key_reused', 'stop'),
+  ('proof_mismatch', 'stop'),
+  ('identity_forked', 'wait'),
   ('claim_expired', 'resign'),
   ('op_id_conflict', 'stop'),
   ('op_expired', 'stop'),
@@ -87,6 +102,11 @@ INSERT INTO devices.reasons (code, next) VALUES
   ('challenge_expired', 'stop'),
   ('not_owner', 'stop'),
   ('invalid_transition', 'stop'),
+  ('reprove_needed', 'stop'),
+  ('not_permitted', 'stop'),
+  ('session_not_found', 'stop'),
+  ('api_key_name_taken', 'stop'),
+  ('api_key_limit', 'stop'),
   ('unknown_session', 'stop'),
   ('session_expired', 'stop'),
   ('token_invalid', 'stop'),
@@ -114,6 +134,19 @@ INSERT INTO devices.kind_states (kind, trust_level) VALUES
   ('attestation', 'approved'),
   ('attestation', 'trusted'),
   ('attestation', 'offline'),
+  ('rotate', 'approved'),
+  ('rotate', 'trusted'),
+  ('rotate', 'offline'),
+  ('rotate', 'unhealthy'),
+  ('lifecycle', 'approved'),
+  ('lifecycle', 'trusted'),
+  ('lifecycle', 'offline'),
+  ('lifecycle', 'unhealthy'),
+  ('canary', 'pending'),
+  ('canary', 'approved'),
+  ('canary', 'trusted'),
+  ('canary', 'offline'),
+  ('canary', 'unhealthy'),
   ('status', 'pending'),
   ('status', 'approved'),
   ('status', 'trusted'),
@@ -122,12 +155,28 @@ INSERT INTO devices.kind_states (kind, trust_level) VALUES
   ('status', 'revoked'),
   ('status', 'blocked');
 
+-- Which requests a session of a scope may make; `login` is for whoever is no session yet.
+CREATE TABLE devices.session_kinds (
+  kind text NOT NULL,
+  scope text NOT NULL CHECK (scope IN ('owner', 'api', 'api_approver')),
+  PRIMARY KEY (kind, scope)
+);
+INSERT INTO devices.session_kinds (kind, scope)
+SELECT k.kind, s.scope
+  FROM (VALUES
+    ('register', 'any'), ('approve', 'approver'), ('revoke', 'approver'), ('suspend', 'approver'), ('reinstate', 'approver'),
+    ('rotation_require', 'approver'), ('reprove', 'approver'), ('list', 'any'), ('runner_bind', 'any'), ('sessions', 'owner'),
+    ('session_revoke', 'owner'), ('api_key_create', 'owner'), ('status', 'any'), ('audit_verify', 'any')
+  ) AS k (kind, least)
+  JOIN (VALUES ('owner', 3), ('api_approver', 2), ('api', 1)) AS s (scope, rank)
+    ON s.rank >= CASE k.least WHEN 'any' THEN 1 WHEN 'approver' THEN 2 ELSE 3 END;
+
 -- Every change of a device's trust level that there is, and who may cause it.
 CREATE TABLE devices.trust_transitions (
   from_level text NOT NULL,
   to_level text NOT NULL,
   actor text NOT NULL CHECK (actor IN ('owner', 'server', 'platform')),
-  PRIMARY KEY (from_level, to_level)
+  PRIMARY KEY (from_level, to_level, actor)
 );
 INSERT INTO devices.trust_transitions (from_level, to_level, actor) VALUES
   ('pending', 'approved', 'owner'),
@@ -139,6 +188,9 @@ INSERT INTO devices.trust_transitions (from_level, to_level, actor) VALUES
   ('approved', 'unhealthy', 'server'),
   ('trusted', 'unhealthy', 'server'),
   ('offline', 'unhealthy', 'server'),
+  ('approved', 'unhealthy', 'owner'),
+  ('trusted', 'unhealthy', 'owner'),
+  ('offline', 'unhealthy', 'owner'),
   ('unhealthy', 'approved', 'owner'),
   ('unhealthy', 'trusted', 'owner'),
   ('unhealthy', 'offline', 'owner'),
@@ -162,6 +214,7 @@ INSERT INTO devices.trust_transitions (from_level, to_level, actor) VALUES
 
 ALTER TABLE devices.reasons ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE devices.kind_states ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE devices.session_kinds ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE devices.trust_transitions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 -- The outcome of what succeeded.

@@ -20,6 +20,8 @@ CREATE TABLE lensers.sessions (
   kid uuid PRIMARY KEY,
   public_key bytea NOT NULL CHECK (octet_length(public_key) = 32),
   lenser_id uuid NOT NULL REFERENCES lensers.profiles (id),
+  -- What it may ask for: devices.session_kinds.
+  scope text NOT NULL DEFAULT 'owner' CHECK (scope IN ('owner', 'api', 'api_approver')),
   created_at timestamptz NOT NULL DEFAULT now(),
   expires_at timestamptz NOT NULL,
   revoked_at timestamptz,

@@ -11,12 +11,21 @@ CREATE TABLE devices.registered_devices (
   submitted_public_key bytea CHECK (octet_length(submitted_public_key) = 32),
   -- The same key once the owner approved it: everything after is verified against this one.
   public_key bytea CHECK (octet_length(public_key) = 32),
+  -- Counts the keys that the device has had; devices.device_keys keeps them all.
+  key_number integer NOT NULL DEFAULT 1 CHECK (key_number >= 1),
+  -- When its key is to be replaced at the latest. Past it, the device may do what an unhealthy one may.
+  key_expires_at timestamptz,
+  -- The key before this one, good for what the broker stored until then: envelopes in flight when the key was replaced.
+  former_public_key bytea CHECK (octet_length(former_public_key) = 32),
+  former_key_until timestamptz,
   signing_algo text NOT NULL DEFAULT 'ed25519' CHECK (signing_algo = 'ed25519'),
   trust_level text NOT NULL DEFAULT 'pending'
     CHECK (trust_level IN ('pending', 'approved', 'trusted', 'offline', 'unhealthy', 'revoked', 'blocked')),
   -- What offline, unhealthy and blocked return to. The transition trigger alone keeps it.
   earlier_level text,
   trust_reason text,
+  -- Who caused the last transition.
+  trust_actor text,
   challenge bytea CHECK (octet_length(challenge) = 16),
   challenge_expires_at timestamptz,
   challenge_verified_at timestamptz,
@@ -27,9 +36,9 @@ CREATE TABLE devices.registered_devices (
   created_at timestamptz NOT NULL DEFAULT now(),
   approved_at timestamptz,
   revoked_at timestamptz,
-  -- Makes a change of trust_level a key update, which waits for FOR KEY SHARE; heartbeats change other columns and do not.
+  -- Makes a change of trust_level or of the key a key update, which waits for FOR KEY SHARE; heartbeats change other columns and do not.
   -- So whoever acts on a device's level locks its row FOR KEY SHARE, in id order, and a revoke waits for claims in flight.
-  UNIQUE (id, trust_level),
+  UNIQUE (id, trust_level, key_number),
   -- DR-5.
   CONSTRAINT approved_has_public_key
     CHECK (trust_level IN ('pending', 'revoked', 'blocked') OR public_key IS NOT NULL),
@@ -82,6 +91,26 @@ BEGIN
 END
 $$;
 
+-- Who causes a transition: the one that the statement names, or the only one who may.
+CREATE FUNCTION devices.fn_transition_actor(p_from text, p_to text, p_named text) RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_actors text[];
+BEGIN
+  SELECT array_agg(t.actor) INTO v_actors
+    FROM devices.trust_transitions t WHERE t.from_level = p_from AND t.to_level = p_to;
+  IF p_named = ANY (v_actors) THEN
+    RETURN p_named;
+  ELSIF cardinality(v_actors) > 1 THEN
+    RAISE EXCEPTION 'several may bring a device from % to %: say who does', p_from, p_to USING ERRCODE = 'LT002';
+  END IF;
+  RETURN v_actors[1];
+END
+$$;
+
 -- Refuses what is no transition of the table, and a return to another level than the one left.
 CREATE FUNCTION devices.fn_guard_transition() RETURNS trigger
 LANGUAGE plpgsql
@@ -97,8 +126,8 @@ BEGIN
     END IF;
     RETURN NEW;
   END IF;
-  PERFORM FROM devices.trust_transitions t WHERE t.from_level = OLD.trust_level AND t.to_level = NEW.trust_level;
-  IF NOT FOUND
+  NEW.trust_actor := devices.fn_transition_actor(OLD.trust_level, NEW.trust_level, NEW.trust_actor);
+  IF NEW.trust_actor IS NULL
     OR (OLD.trust_level = 'blocked' AND NEW.trust_level <> OLD.earlier_level)
     OR (OLD.trust_level IN ('offline', 'unhealthy') AND NEW.trust_level IN ('approved', 'trusted')
         AND NEW.trust_level <> OLD.earlier_level)
@@ -139,12 +168,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM audit.fn_append('gateway', d.lenser_id, d.id, 'trust_transition',
-            jsonb_build_object('from', d.from_level, 'to', d.trust_level, 'actor', d.actor, 'reason', d.trust_reason))
+            jsonb_build_object('from', d.from_level, 'to', d.trust_level, 'actor', d.trust_actor, 'reason', d.trust_reason))
      FROM (
-       SELECT n.lenser_id, n.id, o.trust_level AS from_level, n.trust_level, t.actor, n.trust_reason
+       SELECT n.lenser_id, n.id, o.trust_level AS from_level, n.trust_level, n.trust_actor, n.trust_reason
          FROM new_rows n
          JOIN old_rows o ON o.id = n.id AND o.trust_level <> n.trust_level
-         JOIN devices.trust_transitions t ON t.from_level = o.trust_level AND t.to_level = n.trust_level
         ORDER BY n.lenser_id, n.id
      ) d;
   RETURN NULL;

@@ -7,7 +7,9 @@ CREATE TYPE devices.claim_signer AS (
   lenser_id uuid,
   public_key bytea,
   trust_level text,
-  is_over boolean
+  is_over boolean,
+  -- Of a session.
+  scope text
 );
 
 -- Who signs under that kid: a device, a session, or a session key that nobody vouched for yet (`unknown`).
@@ -21,13 +23,13 @@ BEGIN
   -- Waits for a change of trust level in flight; the next statement then sees it (law 7).
   PERFORM FROM devices.registered_devices AS d WHERE d.id = p_kid FOR KEY SHARE;
   IF FOUND THEN
-    SELECT 'device', d.lenser_id, coalesce(d.public_key, d.submitted_public_key), d.trust_level, false INTO v_signer
+    SELECT 'device', d.lenser_id, coalesce(d.public_key, d.submitted_public_key), d.trust_level, false, NULL INTO v_signer
       FROM devices.registered_devices AS d WHERE d.id = p_kid;
     RETURN v_signer;
   END IF;
   PERFORM FROM lensers.sessions AS s WHERE s.kid = p_kid FOR SHARE;
   IF FOUND THEN
-    SELECT 'session', s.lenser_id, s.public_key, NULL, s.revoked_at IS NOT NULL OR s.expires_at <= clock_timestamp()
+    SELECT 'session', s.lenser_id, s.public_key, NULL, s.revoked_at IS NOT NULL OR s.expires_at <= clock_timestamp(), s.scope
       INTO v_signer
       FROM lensers.sessions AS s WHERE s.kid = p_kid;
     RETURN v_signer;
@@ -45,7 +47,15 @@ AS $$
 BEGIN
   IF p_signer.signer = 'session' THEN
     -- Signing in anew is what an ended session is told to do.
-    RETURN CASE WHEN p_signer.is_over AND p_kind <> 'login' THEN 'session_expired' ELSE 'ok' END;
+    RETURN CASE
+      WHEN p_kind = 'login' THEN 'ok'
+      WHEN p_signer.is_over THEN 'session_expired'
+      WHEN p_door = 'connect'
+        OR EXISTS (SELECT FROM devices.session_kinds AS k WHERE k.kind = p_kind AND k.scope = p_signer.scope) THEN 'ok'
+      -- What no session may ask, or what an API key may not.
+      WHEN p_signer.scope = 'owner' THEN 'unsupported_kind'
+      ELSE 'not_permitted'
+    END;
   END IF;
   -- Any key may connect; what it may do there follows from its state, which the caller is told.
   IF p_signer.signer = 'unknown' OR p_door = 'connect' THEN
@@ -66,7 +76,7 @@ $$;
 
 -- Claims one message at a door without redeliveries. p_claim: {kid, kind, nonce, iat, digest, public_key}, the last two
 -- base64url, public_key being the key that the service checked the signature with. iat is judged by the database's clock.
--- Returns {verdict, signer, lenser_id, trust_level, time}; verdict is 'ok', a reason code, or 'key_changed' (check again).
+-- Returns {verdict, signer, lenser_id, trust_level, scope, time}; verdict is 'ok', a reason code, or 'key_changed' (check again).
 CREATE FUNCTION devices.fn_claim_once(p_door text, p_claim jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -105,7 +115,7 @@ BEGIN
     END IF;
   END IF;
   RETURN jsonb_build_object('verdict', v_verdict, 'signer', v_signer.signer, 'lenser_id', v_signer.lenser_id,
-    'trust_level', v_signer.trust_level, 'time', floor(v_now));
+    'trust_level', v_signer.trust_level, 'scope', v_signer.scope, 'time', floor(v_now));
 END
 $$;
 

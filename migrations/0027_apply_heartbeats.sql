@@ -44,7 +44,7 @@ BEGIN
             FROM unnest(v_good) g ORDER BY (g.parts).kid, g.stored_at DESC) newest
    WHERE d.id = newest.id AND (d.last_heartbeat_at IS NULL OR d.last_heartbeat_at < newest.stored_at);
   UPDATE devices.registered_devices d
-     SET trust_level = d.earlier_level, trust_reason = 'heartbeat'
+     SET trust_level = d.earlier_level, trust_reason = 'heartbeat', trust_actor = 'server'
    WHERE d.id = ANY (v_devices) AND d.trust_level = 'offline';
 
   RETURN QUERY

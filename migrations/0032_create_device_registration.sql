@@ -34,7 +34,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   UPDATE devices.registered_devices
-     SET trust_level = 'revoked', trust_reason = 'challenge expired; registered anew'
+     SET trust_level = 'revoked', trust_reason = 'challenge expired; registered anew', trust_actor = 'owner'
    WHERE lenser_id = p_lenser AND name = p_name AND trust_level = 'pending'
      AND challenge_verified_at IS NULL AND challenge_expires_at <= now();
   IF EXISTS (SELECT FROM devices.registered_devices

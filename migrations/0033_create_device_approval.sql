@@ -95,7 +95,7 @@ BEGIN
   END IF;
   IF v_device.trust_level = 'pending' THEN
     UPDATE devices.registered_devices
-       SET trust_level = 'approved', trust_reason = 'approved by its owner',
+       SET trust_level = 'approved', trust_reason = 'approved by its owner', trust_actor = 'owner',
            public_key = submitted_public_key
      WHERE id = v_device.id
     RETURNING * INTO v_device;
@@ -136,7 +136,7 @@ BEGIN
   END IF;
   IF v_device.trust_level <> 'revoked' THEN
     UPDATE devices.registered_devices
-       SET trust_level = 'revoked',
+       SET trust_level = 'revoked', trust_actor = 'owner',
            trust_reason = coalesce((v_request.parts).body->>'reason', 'revoked by its owner')
      WHERE id = v_device.id
     RETURNING * INTO v_device;

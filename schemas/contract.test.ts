@@ -11,6 +11,7 @@ import {
   factSentences,
   kindNames,
   kindOf,
+  kindsInScope,
   kindsInState,
   limits,
   loginPermissions,
@@ -20,7 +21,9 @@ import {
   serviceNames,
   servicePermissions,
   sessionPermissions,
+  sessionScopes,
   streams,
+  transitionActors,
 } from './src/index.ts'
 
 const lenser = '018f0000-0000-7000-8000-00000000000a'
@@ -51,7 +54,7 @@ test('no permission of a device, session or login has a wildcard where it publis
   const all = [
     ...deviceLevels.map((state) => devicePermissions({ lenser, kid, state })),
     devicePermissions({ lenser, kid, state: 'approved', clockOff: true }),
-    sessionPermissions(lenser, kid),
+    ...sessionScopes.map((scope) => sessionPermissions(lenser, kid, scope)),
     loginPermissions(kid),
   ]
   for (const { publish, subscribe } of all) {
@@ -66,11 +69,23 @@ test('a device that may not work reaches no door but its status', (t) => {
     t.deepEqual(kindsInState('in', state), [])
     t.deepEqual(kindsInState('ask', state), ['status'])
   }
-  t.deepEqual(kindsInState('in', 'pending'), ['challenge'])
-  t.deepEqual(kindsInState('in', 'unhealthy'), ['challenge', 'heartbeat'])
+  t.deepEqual(kindsInState('in', 'pending'), ['challenge', 'canary'])
+  t.deepEqual(kindsInState('in', 'unhealthy'), ['challenge', 'heartbeat', 'rotate', 'lifecycle', 'canary'])
   t.deepEqual(devicePermissions({ lenser, kid, state: 'trusted', clockOff: true }).publish, [
     `ltg.v1.ask.${lenser}.${kid}.status`,
   ])
+})
+
+test('an API key makes no sessions and no further keys, and approves only where its owner said so', (t) => {
+  for (const scope of ['api', 'api_approver'] as const) {
+    for (const kind of ['login', 'sessions', 'session_revoke', 'api_key_create'] as const) {
+      t.false(kindsInScope(scope).includes(kind), `${scope} ${kind}`)
+    }
+  }
+  for (const kind of ['approve', 'revoke', 'suspend', 'reinstate', 'reprove', 'rotation_require'] as const) {
+    t.false(kindsInScope('api').includes(kind), kind)
+    t.true(kindsInScope('api_approver').includes(kind), kind)
+  }
 })
 
 test('only the verifier publishes verified batches, and only the provisioner makes streams', (t) => {
@@ -173,13 +188,13 @@ test('law 2: an envelope whose text holds a Unicode line separator does not cost
 })
 
 test('transitions name levels that exist; a revoked device leaves only by the platform’s block', (t) => {
-  const pairs = new Set(deviceTransitions.map(({ from, to }) => `${from}>${to}`))
+  const pairs = new Set(deviceTransitions.map(({ from, to, actor }) => `${actor} ${from}>${to}`))
   t.is(pairs.size, deviceTransitions.length)
   t.deepEqual(
     deviceTransitions.filter(({ from }) => from === 'revoked').map(({ to }) => to),
     ['blocked'],
   )
-  t.false(pairs.has('pending>trusted'))
+  for (const actor of transitionActors) t.false(pairs.has(`${actor} pending>trusted`))
 })
 
 test('every fact of the ladder has a sentence', (t) => {

@@ -78,6 +78,21 @@ export const reasons = {
     exit: 5,
   },
   device_blocked: { next: 'wait', message: 'The device was blocked by the platform. Contact its operators.', exit: 5 },
+  key_expired: {
+    next: 'wait',
+    message: 'The device’s key is past its end. Its daemon rotates it, or `lf gateway identity rotate` there.',
+    exit: 5,
+  },
+  key_reused: { next: 'stop', message: 'The new key was this device’s before. Rotate again: a fresh one is made.' },
+  proof_mismatch: {
+    next: 'stop',
+    message: 'The new key did not prove itself over the change. Update this machine’s gateway programs.',
+  },
+  identity_forked: {
+    next: 'wait',
+    message: 'Two machines sign with this device’s key. On the rightful one: `lf gateway identity reprove`.',
+    exit: 5,
+  },
   claim_expired: {
     next: 'resign',
     message: 'The verification of this envelope is no longer on record. It is signed anew.',
@@ -126,6 +141,15 @@ export const reasons = {
     message: 'A device in that state cannot be brought into the one asked for.',
     exit: 5,
   },
+  reprove_needed: {
+    next: 'stop',
+    message: 'Its key is known to two machines. On the rightful one: `lf gateway identity reprove`.',
+    exit: 5,
+  },
+  not_permitted: { next: 'stop', message: 'An API key may not do this. Sign in with `lf login`.', exit: 2 },
+  session_not_found: { next: 'stop', message: 'This account has no such session. `lf sessions` lists them.' },
+  api_key_name_taken: { next: 'stop', message: 'Another API key of this account has that name. Choose another.' },
+  api_key_limit: { next: 'stop', message: 'This account has as many API keys as it may. Revoke one first.' },
   unknown_session: {
     next: 'stop',
     message: 'The gateway does not know this session. Sign in with `lf login`.',
@@ -182,6 +206,15 @@ export const reasons = {
     next: 'stop',
     message: 'No OS keychain is usable here. For CI alone, LF_GATEWAY_KEY_FILE_FALLBACK=1 keeps keys in a file.',
   },
+  keychain_locked: {
+    next: 'stop',
+    message:
+      'The OS keychain is locked. Unlock it (sign in to the desktop, or unlock its login keyring) and try again.',
+  },
+  keychain_refused: {
+    next: 'stop',
+    message: 'The OS keychain refused the key. Allow this program to use it when you are asked, and try again.',
+  },
   key_missing: {
     next: 'stop',
     message: 'The private key of this identity is not in the keychain. Enrol this machine anew.',
@@ -194,6 +227,34 @@ export const reasons = {
     next: 'stop',
     message:
       'A service_role credential was found in the environment or configuration. Remove it: it must never be on this machine.',
+  },
+  secret_in_config: {
+    next: 'stop',
+    message:
+      'A project file holds a secret. Remove it there and replace it where it came from: others may have read it.',
+  },
+  secret_in_environment: {
+    next: 'stop',
+    message: 'The environment holds a private key. Remove it: keys belong in the OS keychain.',
+  },
+  api_key_invalid: {
+    next: 'stop',
+    message: 'LENSERFIGHT_API_KEY is no API key. Make one with `lf api-keys create NAME`.',
+    exit: 2,
+  },
+  clock_skew: {
+    next: 'wait',
+    message: 'This machine’s clock is over 300 s from the gateway’s. Set it (timedatectl set-ntp true), and try again.',
+  },
+  public_bind_forbidden: {
+    next: 'stop',
+    message: 'The daemon listens on loopback addresses alone. Give --bind 127.0.0.1 or --bind ::1.',
+  },
+  port_in_use: { next: 'stop', message: 'Another program listens on that port. Choose another with --port.' },
+  workspace_paused: {
+    next: 'wait',
+    message: 'The account’s runners are paused (runner_paused). The daemon may start when its owner lifts that.',
+    exit: 5,
   },
   outbox_full: {
     next: 'wait',

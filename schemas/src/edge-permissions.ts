@@ -1,5 +1,5 @@
-import { kindsInState, kindsOf } from './kinds.ts'
-import type { DeviceLevel } from './ladders.ts'
+import { kindsInScope, kindsInState } from './kinds.ts'
+import type { DeviceLevel, SessionScope } from './ladders.ts'
 import { askSubject, ctlSubjects, inSubject, nilUuid } from './subjects.ts'
 import type { Permissions } from './topology.ts'
 
@@ -27,11 +27,9 @@ export const devicePermissions = (device: {
   }
 }
 
-/** A session that has logged in: every owner's request but another login. */
-export const sessionPermissions = (lenser: string, kid: string): Permissions => ({
-  publish: kindsOf('ask')
-    .filter((kind) => kind !== 'login')
-    .map((kind) => askSubject({ lenser, kid, kind })),
+/** A session that somebody vouched for: what its scope may ask, and the answers. */
+export const sessionPermissions = (lenser: string, kid: string, scope: SessionScope): Permissions => ({
+  publish: kindsInScope(scope).map((kind) => askSubject({ lenser, kid, kind })),
   subscribe: [own(lenser, kid)],
 })
 

@@ -1,17 +1,33 @@
 import type { TSchema } from 'typebox'
-import { AttestationBody, ChallengeBody, ConnectBody, HeartbeatBody, RunStartBody } from './bodies/device.ts'
+import {
+  AttestationBody,
+  CanaryBody,
+  ChallengeBody,
+  ConnectBody,
+  HeartbeatBody,
+  LifecycleBody,
+  RotateBody,
+  RunStartBody,
+} from './bodies/device.ts'
 import { AnswerBody, KeysBody, ReceiptBody } from './bodies/gateway.ts'
 import {
+  ApiKeyCreateBody,
   ApproveBody,
   AuditVerifyBody,
   ListBody,
   LoginBody,
   RegisterBody,
+  ReinstateBody,
+  ReproveBody,
   RevokeBody,
+  RotationRequireBody,
   RunnerBindBody,
+  SessionRevokeBody,
+  SessionsBody,
   StatusBody,
+  SuspendBody,
 } from './bodies/owner.ts'
-import type { DeviceLevel } from './ladders.ts'
+import type { DeviceLevel, SessionScope } from './ladders.ts'
 
 /** Where an envelope comes in (protocol.md); `out` is the gateway's own voice. */
 export const doors = ['connect', 'in', 'ask', 'out'] as const
@@ -27,6 +43,8 @@ interface Kind {
   readonly operation: boolean
   /** Device states that may send it; what the others get is `device_<state>`. */
   readonly states?: readonly DeviceLevel[]
+  /** Which sessions may ask for it; absent where no session does. */
+  readonly scopes?: readonly SessionScope[]
   readonly body: TSchema
 }
 
@@ -34,6 +52,16 @@ const working = ['approved', 'trusted', 'offline'] as const
 const living = ['approved', 'trusted', 'offline', 'unhealthy'] as const
 const device = ['device'] as const
 const session = ['session'] as const
+const signedIn = ['owner'] as const
+const approvers = ['owner', 'api_approver'] as const
+const anySession = ['owner', 'api', 'api_approver'] as const
+
+/** An owner's request that changes something: an operation of the registrar's. */
+const change = <S extends readonly SessionScope[], B extends TSchema>(scopes: S, body: B) =>
+  ({ door: 'ask', signers: session, applier: 'registrar', operation: true, scopes, body }) as const
+/** An owner's question. */
+const question = <S extends readonly SessionScope[], B extends TSchema>(scopes: S, body: B) =>
+  ({ door: 'ask', signers: session, applier: 'registrar', operation: false, scopes, body }) as const
 
 /** Every kind of envelope that this gateway knows: what is not here is `unsupported_kind`. */
 export const kinds = {
@@ -76,21 +104,54 @@ export const kinds = {
     states: working,
     body: AttestationBody,
   },
+  rotate: {
+    door: 'in',
+    signers: device,
+    applier: 'registrar',
+    operation: true,
+    states: living,
+    body: RotateBody,
+  },
+  lifecycle: {
+    door: 'in',
+    signers: device,
+    applier: 'trust-evaluator',
+    operation: true,
+    states: living,
+    body: LifecycleBody,
+  },
+  canary: {
+    door: 'in',
+    signers: device,
+    applier: 'trust-evaluator',
+    operation: false,
+    states: ['pending', ...living],
+    body: CanaryBody,
+  },
+  // Whoever presents a token is no session yet.
   login: { door: 'ask', signers: session, applier: 'registrar', operation: true, body: LoginBody },
-  register: { door: 'ask', signers: session, applier: 'registrar', operation: true, body: RegisterBody },
-  approve: { door: 'ask', signers: session, applier: 'registrar', operation: true, body: ApproveBody },
-  revoke: { door: 'ask', signers: session, applier: 'registrar', operation: true, body: RevokeBody },
-  list: { door: 'ask', signers: session, applier: 'registrar', operation: false, body: ListBody },
-  runner_bind: { door: 'ask', signers: session, applier: 'registrar', operation: true, body: RunnerBindBody },
+  register: change(anySession, RegisterBody),
+  approve: change(approvers, ApproveBody),
+  revoke: change(approvers, RevokeBody),
+  suspend: change(approvers, SuspendBody),
+  reinstate: change(approvers, ReinstateBody),
+  rotation_require: change(approvers, RotationRequireBody),
+  reprove: change(approvers, ReproveBody),
+  list: question(anySession, ListBody),
+  runner_bind: change(anySession, RunnerBindBody),
+  sessions: question(signedIn, SessionsBody),
+  session_revoke: change(signedIn, SessionRevokeBody),
+  api_key_create: change(signedIn, ApiKeyCreateBody),
   status: {
     door: 'ask',
     signers: ['device', 'session'],
     applier: 'registrar',
     operation: false,
     states: ['pending', ...living, 'revoked', 'blocked'],
+    scopes: anySession,
     body: StatusBody,
   },
-  audit_verify: { door: 'ask', signers: session, applier: 'registrar', operation: false, body: AuditVerifyBody },
+  audit_verify: question(anySession, AuditVerifyBody),
   receipt: { door: 'out', signers: ['gateway'], applier: 'edge', operation: false, body: ReceiptBody },
   answer: { door: 'out', signers: ['gateway'], applier: 'edge', operation: false, body: AnswerBody },
   keys: { door: 'out', signers: ['gateway'], applier: 'edge', operation: false, body: KeysBody },
@@ -119,4 +180,11 @@ export const kindsInState = (door: Door, state: DeviceLevel): readonly KindName[
   kindsOf(door).filter((name) => {
     const kind: Kind = kinds[name]
     return kind.signers.includes('device') && (kind.states?.includes(state) ?? false)
+  })
+
+/** The kinds that a session of this scope may ask for. */
+export const kindsInScope = (scope: SessionScope): readonly KindName[] =>
+  kindsOf('ask').filter((name) => {
+    const kind: Kind = kinds[name]
+    return kind.scopes?.includes(scope) ?? false
   })

@@ -20,6 +20,9 @@ export const deviceTransitions: readonly { from: DeviceLevel; to: DeviceLevel; a
   { from: 'approved', to: 'unhealthy', actor: 'server' },
   { from: 'trusted', to: 'unhealthy', actor: 'server' },
   { from: 'offline', to: 'unhealthy', actor: 'server' },
+  { from: 'approved', to: 'unhealthy', actor: 'owner' },
+  { from: 'trusted', to: 'unhealthy', actor: 'owner' },
+  { from: 'offline', to: 'unhealthy', actor: 'owner' },
   { from: 'unhealthy', to: 'approved', actor: 'owner' },
   { from: 'unhealthy', to: 'trusted', actor: 'owner' },
   { from: 'unhealthy', to: 'offline', actor: 'owner' },
@@ -41,6 +44,10 @@ export const deviceTransitions: readonly { from: DeviceLevel; to: DeviceLevel; a
   { from: 'blocked', to: 'unhealthy', actor: 'platform' },
   { from: 'blocked', to: 'revoked', actor: 'platform' },
 ]
+
+/** What a session may ask for: an owner who signed in everything, an API key what `kinds` says. */
+export const sessionScopes = ['owner', 'api', 'api_approver'] as const
+export type SessionScope = (typeof sessionScopes)[number]
 
 /** `execution.trust_evaluations.trust_level`, lowest first (RFC §6, trust model). */
 export const executionLevels = [

@@ -54,6 +54,26 @@ export const limits = {
   loginConnectionSeconds: 120,
   sessionSeconds: 30 * 24 * 3600,
   challengeSeconds: 24 * 3600,
+  /** API keys of one account, and how long one may live. */
+  apiKeysPerLenser: 50,
+  apiKeyMaxDays: 365,
+  /** A device's key is to be rotated by then; a device whose key is older may do what an unhealthy one may. */
+  keyMaxAgeDays: 90,
+  /** From so long before on, a daemon rotates by itself and people are told. */
+  keyWarnDays: 14,
+  /** Envelopes that the former key signed are good if the broker stored them at most so long after the rotation. */
+  keyOverlapSeconds: 30,
+  /** Furthest away that an owner may put the end of a device's key. */
+  rotationRequireSeconds: 30 * 24 * 3600,
+  /** No envelope arrives later than this after another that was signed after it (twice RP-1's window, and a margin). */
+  counterSettleSeconds: 660,
+  /** Envelopes are kept this long as evidence against a clone. */
+  counterKeepSeconds: 30 * 60,
+  /** Trusted: heartbeats on so many days, and a verified attestation, of the last so many. */
+  trustedHeartbeatDays: 7,
+  trustedWindowDays: 30,
+  /** DH-3. */
+  offlineSeconds: 24 * 3600,
   devicesPerLenser: 100,
   /** Named input and output files that one run may carry. */
   runFiles: 100,

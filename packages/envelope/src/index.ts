@@ -12,6 +12,7 @@ export {
 } from './check-envelope.ts'
 export { type EnvelopeCode, EnvelopeError, envelopeCodes, type Refusal, refuse } from './errors.ts'
 export { isUuid, isUuidV7, newUuidV7, randomNonce, uuidV7Time } from './ids.ts'
+export { type KeyChange, signKeyProof, verifyKeyProof } from './key-proof.ts'
 export { decodeKey, encodeKey, generateKeyPair, kidOfKey, publicKeyOf } from './keys.ts'
 export { parseCanonical, type Read, readEnvelope } from './read-envelope.ts'
 export {

@@ -67,9 +67,12 @@ export const makeSession = async (db: OwnerDatabase, lenser: string): Promise<Si
   return { kid, lenser, keys }
 }
 
-/** Brings a device to another level; the database refuses what is no transition. */
+/** Brings a device to another level, where several may as the server; the database refuses what is no transition. */
 export const setLevel = async (db: OwnerDatabase, device: string, level: DeviceLevel): Promise<void> => {
-  await db.query('UPDATE devices.registered_devices SET trust_level = $2 WHERE id = $1', [device, level])
+  await db.query(`UPDATE devices.registered_devices SET trust_level = $2, trust_actor = 'server' WHERE id = $1`, [
+    device,
+    level,
+  ])
 }
 
 /** A device with its key, registered and brought to a level one transition at a time. */

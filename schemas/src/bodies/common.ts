@@ -10,6 +10,8 @@ export const OpId = Type.String({
 })
 /** 32 raw bytes (a public key or a SHA-256) as base64url without padding. */
 export const Bytes32 = Type.String({ pattern: '^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$' })
+/** 64 raw bytes (an Ed25519 signature) as base64url without padding. */
+export const Bytes64 = Type.String({ pattern: '^[A-Za-z0-9_-]{85}[AQgw]$' })
 /** 16 raw bytes as base64url without padding. */
 export const Bytes16 = Type.String({ pattern: '^[A-Za-z0-9_-]{21}[AQgw]$' })
 export const UnixSeconds = Type.Integer({ minimum: 0, maximum: 253402300799 })

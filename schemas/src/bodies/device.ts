@@ -1,6 +1,7 @@
 import Type, { type Static } from 'typebox'
+import { reasonCodes } from '../codes.ts'
 import { limits } from '../limits.ts'
-import { Bytes16, Bytes32, body, Nullable, operation, ShortText, UnixMilliseconds, Uuid } from './common.ts'
+import { Bytes16, Bytes32, Bytes64, body, Nullable, operation, ShortText, UnixMilliseconds, Uuid } from './common.ts'
 
 /** The `auth_token` of every connection; `public_key` only on a session's first connect. */
 export const ConnectBody = body('connect', {
@@ -16,6 +17,26 @@ export const HeartbeatBody = body('heartbeat', {
   daemon_version: ShortText(32),
   gateway_status: ShortText(64),
 })
+
+/**
+ * Replaces the device's key. The envelope is the old key's signature over the new one; `proof` is the new key's over the
+ * old one (`signKeyProof` of @lenserfight/envelope).
+ */
+export const RotateBody = operation('rotate', { device_id: Uuid, new_public_key: Bytes32, proof: Bytes64 })
+
+/** What a daemon reports of its own life (RFC-0003 §11, R7): its start, its stop, and why it refused to work. */
+export const lifecycleEvents = ['start', 'stop', 'refusal'] as const
+export const LifecycleBody = operation('lifecycle', {
+  event: Type.Enum([...lifecycleEvents]),
+  daemon_version: ShortText(32),
+  /** When it happened by the device's clock: shown, never relied on. */
+  at: UnixMilliseconds,
+  /** Why, of a refusal. */
+  code: Type.Optional(Type.Enum([...reasonCodes])),
+})
+
+/** Goes through every hop and changes nothing: the result names when each hop had it. */
+export const CanaryBody = body('canary', { sent_at: UnixMilliseconds })
 
 /** A file that went in or came out, by its name and SHA-256; never its content. */
 export const RunFile = Type.Object(
@@ -61,6 +82,9 @@ export const AttestationBody = operation('attestation', {
 
 export type ConnectBody = Static<typeof ConnectBody>
 export type ChallengeBody = Static<typeof ChallengeBody>
+export type RotateBody = Static<typeof RotateBody>
+export type LifecycleBody = Static<typeof LifecycleBody>
+export type CanaryBody = Static<typeof CanaryBody>
 export type HeartbeatBody = Static<typeof HeartbeatBody>
 export type RunFile = Static<typeof RunFile>
 export type RunStartBody = Static<typeof RunStartBody>

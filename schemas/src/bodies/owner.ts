@@ -1,7 +1,7 @@
 import Type, { type Static } from 'typebox'
 import { deviceLevels } from '../ladders.ts'
 import { limits } from '../limits.ts'
-import { Bytes32, body, operation, ShortText, Uuid } from './common.ts'
+import { Bytes32, Bytes64, body, operation, ShortText, UnixSeconds, Uuid } from './common.ts'
 
 /** Registers the session key that signs this envelope for the account that the token names. */
 export const LoginBody = operation('login', {
@@ -27,7 +27,36 @@ export const RegisterBody = operation('register', {
   capabilities: Type.Array(ShortText(32), { maxItems: 32 }),
 })
 export const ApproveBody = operation('approve', { device_id: Uuid })
-export const RevokeBody = operation('revoke', { device_id: Uuid, reason: Type.Optional(ShortText(200)) })
+/** For ever. `compromised_since`: verdicts that rest on attestations stored since are judged anew (trust.md, rule 8). */
+export const RevokeBody = operation('revoke', {
+  device_id: Uuid,
+  reason: Type.Optional(ShortText(200)),
+  compromised_since: Type.Optional(UnixSeconds),
+})
+/** Until the device proves itself again, or its owner reinstates it. */
+export const SuspendBody = operation('suspend', { device_id: Uuid, reason: Type.Optional(ShortText(200)) })
+export const ReinstateBody = operation('reinstate', { device_id: Uuid })
+/** Brings the end of the device's key forward, so that its daemon rotates it. */
+export const RotationRequireBody = operation('rotation_require', {
+  device_id: Uuid,
+  within_seconds: Type.Integer({ minimum: 0, maximum: limits.rotationRequireSeconds }),
+})
+/** The owner vouches for another key of the device: the one before is dead at once (protocol.md, Device states). */
+export const ReproveBody = operation('reprove', { device_id: Uuid, new_public_key: Bytes32, proof: Bytes64 })
+/** The account's sessions and API keys. */
+export const SessionsBody = body('sessions', {})
+/** Ends a session or an API key of the account, this one too. */
+export const SessionRevokeBody = operation('session_revoke', { session: Uuid })
+/**
+ * Vouches for a key pair that was derived from an API key: the gateway gets its public half alone, so neither the
+ * broker nor the database ever holds what could sign in.
+ */
+export const ApiKeyCreateBody = operation('api_key_create', {
+  name: Type.String({ minLength: 1, maxLength: limits.deviceNameChars, pattern: '^[^\\p{C}]+$' }),
+  public_key: Bytes32,
+  may_approve: Type.Boolean(),
+  expires_in_days: Type.Integer({ minimum: 1, maximum: limits.apiKeyMaxDays }),
+})
 export const ListBody = body('list', {
   trust: Type.Optional(Type.Enum([...deviceLevels])),
 })
@@ -46,3 +75,10 @@ export type ListBody = Static<typeof ListBody>
 export type RunnerBindBody = Static<typeof RunnerBindBody>
 export type StatusBody = Static<typeof StatusBody>
 export type AuditVerifyBody = Static<typeof AuditVerifyBody>
+export type SuspendBody = Static<typeof SuspendBody>
+export type ReinstateBody = Static<typeof ReinstateBody>
+export type RotationRequireBody = Static<typeof RotationRequireBody>
+export type ReproveBody = Static<typeof ReproveBody>
+export type SessionsBody = Static<typeof SessionsBody>
+export type SessionRevokeBody = Static<typeof SessionRevokeBody>
+export type ApiKeyCreateBody = Static<typeof ApiKeyCreateBody>

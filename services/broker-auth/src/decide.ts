@@ -9,6 +9,7 @@ import {
   loginPermissions,
   type Permissions,
   type ReasonCode,
+  type SessionScope,
   sessionPermissions,
 } from '@lenserfight/schemas'
 import type { CalloutRequest } from './request.ts'
@@ -25,6 +26,8 @@ export interface ConnectClaim {
   readonly signer: 'device' | 'session' | 'unknown'
   readonly lenser_id: string | null
   readonly trust_level: DeviceLevel | null
+  /** Of a session. */
+  readonly scope: SessionScope | null
 }
 
 /** The `connect` envelope that the client signed for this very connection, or why there is none. */
@@ -71,13 +74,14 @@ export const permissionsFor = (
   kid: string,
   claim: ConnectClaim,
 ): { permissions: Permissions } | { code: ReasonCode } => {
-  const { verdict, signer, lenser_id: lenser, trust_level: state } = claim
+  const { verdict, signer, lenser_id: lenser, trust_level: state, scope } = claim
   if (verdict === 'nonce_replay' || verdict === 'unknown_session') return { code: verdict }
   if (verdict === 'key_changed') return { code: 'signature_mismatch' }
   if (signer === 'unknown') return { permissions: loginPermissions(kid) }
   if (lenser === null) return { code: 'internal_error' }
   if (signer === 'session') {
-    return { permissions: verdict === 'ok' ? sessionPermissions(lenser, kid) : statusOnly(lenser, kid) }
+    if (scope === null) return { code: 'internal_error' }
+    return { permissions: verdict === 'ok' ? sessionPermissions(lenser, kid, scope) : statusOnly(lenser, kid) }
   }
   if (state === null) return { code: 'internal_error' }
   return { permissions: devicePermissions({ lenser, kid, state, clockOff: verdict !== 'ok' }) }

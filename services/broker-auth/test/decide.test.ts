@@ -1,5 +1,14 @@
 import { generateKeyPair, kidOfKey, newUuidV7, signEnvelope } from '@lenserfight/envelope'
-import { type DeviceLevel, deviceLevels, limits, nilUuid, type ReasonCode, reasonCodes } from '@lenserfight/schemas'
+import {
+  type DeviceLevel,
+  deviceLevels,
+  limits,
+  nilUuid,
+  type ReasonCode,
+  reasonCodes,
+  type SessionScope,
+  sessionScopes,
+} from '@lenserfight/schemas'
 import { createUser } from '@nats-io/nkeys'
 import test from 'ava'
 import fc from 'fast-check'
@@ -51,6 +60,7 @@ const claim = (change: Partial<ConnectClaim>): ConnectClaim => ({
   signer: 'device',
   lenser_id: lenser,
   trust_level: 'approved',
+  scope: null,
   ...change,
 })
 
@@ -63,8 +73,9 @@ test('whatever the claim says, nobody gets a wildcard to publish or another’s 
         fc.constantFrom('device' as const, 'session' as const, 'unknown' as const),
         fc.constantFrom<DeviceLevel | null>(...deviceLevels, null),
         fc.constantFrom(lenser, null),
-        (verdict, signer, trust_level, lenser_id) => {
-          const decided = permissionsFor(kid, { verdict, signer, trust_level, lenser_id })
+        fc.constantFrom<SessionScope | null>(...sessionScopes, null),
+        (verdict, signer, trust_level, lenser_id, scope) => {
+          const decided = permissionsFor(kid, { verdict, signer, trust_level, lenser_id, scope })
           if ('code' in decided) return true
           const { publish, subscribe } = decided.permissions
           const names = [lenser, nilUuid].flatMap((account) => [`.${account}.${kid}.`])

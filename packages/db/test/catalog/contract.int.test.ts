@@ -1,6 +1,16 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { deviceLevels, deviceTransitions, isReasonCode, kindNames, kinds, limits, reasonOf } from '@lenserfight/schemas'
+import {
+  deviceLevels,
+  deviceTransitions,
+  isReasonCode,
+  kindNames,
+  kinds,
+  kindsInScope,
+  limits,
+  reasonOf,
+  sessionScopes,
+} from '@lenserfight/schemas'
 import test from 'ava'
 import { ownStates } from '../../src/index.ts'
 import { useWorld } from '../_world.ts'
@@ -22,6 +32,12 @@ test('devices.kind_states is what the contract says of kinds and states', async 
   })
   const rows = await world().rows<{ kind: string; trust_level: string }>('SELECT * FROM devices.kind_states')
   t.deepEqual(rows.map(({ kind, trust_level }) => `${kind} ${trust_level}`).sort(), [...expected].sort())
+})
+
+test('devices.session_kinds is what the contract says of kinds and scopes', async (t) => {
+  const expected = sessionScopes.flatMap((scope) => kindsInScope(scope).map((kind) => `${kind} ${scope}`))
+  const rows = await world().rows<{ kind: string; scope: string }>('SELECT * FROM devices.session_kinds')
+  t.deepEqual(rows.map(({ kind, scope }) => `${kind} ${scope}`).sort(), [...expected].sort())
 })
 
 test('devices.trust_transitions is what the contract says of transitions', async (t) => {
