@@ -90,7 +90,7 @@ export const connectEdge = async (edge: EdgeConnection): Promise<EdgeBus> => {
   const connection = await openConnection({ options, timing, logger }).catch((error: unknown) => {
     throw asConnectError(error)
   })
-  const { nc, events, isConnected, close } = connection
+  const { nc, events, isConnected, reconnect, close } = connection
   const listeners = new Set<EdgeListener>()
 
   const subscribe = (subject: string, listener: EdgeListener): (() => void) => {
@@ -131,7 +131,7 @@ export const connectEdge = async (edge: EdgeConnection): Promise<EdgeBus> => {
       end()
     }
   }
-  return { events, isConnected, publish, onMessage, subscribe, ask, reconnect: () => nc.reconnect(), close }
+  return { events, isConnected, publish, onMessage, subscribe, ask, reconnect, close }
 }
 
 /** What does not verify is not from the gateway: whoever sent it must not end the wait for what is. */

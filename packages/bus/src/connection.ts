@@ -19,6 +19,8 @@ export interface Connection {
   readonly nc: NatsConnection
   readonly events: EventEmitter<ConnectionEvents>
   readonly isConnected: () => boolean
+  /** Connects anew. From the call on it counts as disconnected: what went out on the old connection may be forbidden there. */
+  readonly reconnect: () => Promise<void>
   /** Finishes what is in flight and closes; at once when the broker is gone. */
   readonly close: () => Promise<void>
 }
@@ -80,10 +82,17 @@ export const openConnection = async ({ options, timing, logger }: Opening): Prom
   })
 
   const isConnected = (): boolean => connected && !nc.isClosed()
+  const reconnect = async (): Promise<void> => {
+    if (connected) {
+      connected = false
+      events.emit('disconnected')
+    }
+    await nc.reconnect()
+  }
   const close = async (): Promise<void> => {
     if (nc.isClosed()) return
     if (isConnected()) await nc.drain().catch(() => nc.close())
     else await nc.close()
   }
-  return { nc, events, isConnected, close }
+  return { nc, events, isConnected, reconnect, close }
 }

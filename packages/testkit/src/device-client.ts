@@ -28,6 +28,8 @@ export interface ClientOptions {
   /** Envelopes in flight at most; 256 by default. */
   readonly window?: number
   readonly reconnect?: ReconnectTiming
+  /** Waits for a gateway that is too busy to admit it, instead of throwing. */
+  readonly waitForGateway?: boolean
 }
 
 /** What is said, without what the client adds: `aud`, and for operations `op_id`. */
@@ -86,6 +88,7 @@ export const connectClient = async (options: ClientOptions): Promise<DeviceClien
   const bus = await connectEdge({
     ...{ url: descriptor.url, gatewayId: descriptor.gateway_id, kid, lenser, key: keys.privateKey },
     ...(options.reconnect === undefined ? {} : { reconnect: options.reconnect }),
+    waitForGateway: options.waitForGateway ?? false,
   })
   return speakOver(bus, options)
 }
