@@ -42,7 +42,9 @@ export class Machine {
   }
 
   get #env(): NodeJS.ProcessEnv {
-    return { PATH: process.env.PATH, LENSERFIGHT_HOME: join(this.home, 'lf'), LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
+    const home = { LENSERFIGHT_HOME: join(this.home, 'lf') }
+    // Many daemons run on the machine of a test: each takes a free port.
+    return { PATH: process.env.PATH, ...home, LF_GATEWAY_KEY_FILE_FALLBACK: '1', LF_GATEWAY_PORT: '0' }
   }
 
   /** Runs `lf`; the key fallback's warning is left out of what it said. */

@@ -23,7 +23,8 @@ test.after.always('nothing stays', async (t) => {
 })
 
 const startAt = (machine: Machine, now: () => number) => {
-  const config = readEdgeConfig({ LENSERFIGHT_HOME: join(machine.home, 'lf'), LF_GATEWAY_KEY_FILE_FALLBACK: '1' })
+  const home = { LENSERFIGHT_HOME: join(machine.home, 'lf') }
+  const config = readEdgeConfig({ ...home, LF_GATEWAY_KEY_FILE_FALLBACK: '1', LF_GATEWAY_PORT: '0' })
   return startDaemon({ config, logger, warn: () => {}, now })
 }
 

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -18,7 +18,12 @@ const warn = (): void => {}
 
 const newConfig = (more: Record<string, string> = {}) => {
   const home = mkdtempSync(join(tmpdir(), 'lf-boot-'))
-  return readEdgeConfig({ LENSERFIGHT_HOME: join(home, 'lf'), LF_GATEWAY_KEY_FILE_FALLBACK: '1', ...more })
+  return readEdgeConfig({
+    LENSERFIGHT_HOME: join(home, 'lf'),
+    LF_GATEWAY_KEY_FILE_FALLBACK: '1',
+    LF_GATEWAY_PORT: '0',
+    ...more,
+  })
 }
 type Config = ReturnType<typeof newConfig>
 
@@ -39,9 +44,12 @@ const enrol = (config: Config, more: Partial<Identity> = {}) => {
   writeFileSync(join(config.keysFolder, 'device-1.key'), encodeKey(keys.privateKey), { mode: 0o600 })
 }
 
+/** The code that a program's last line on standard error begins with. */
+const lastLine = (stderr: string): string | undefined => stderr.trim().split('\n').at(-1)?.split(':')[0]
+
 const daemon = (config: Config, env: Record<string, string> = {}) =>
   spawnSync(process.execPath, [main], {
-    env: { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, ...env },
+    env: { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0', ...env },
     encoding: 'utf8',
     timeout: 20_000,
   })
@@ -166,4 +174,39 @@ test('without a gateway the daemon runs, says so, and stops at once when asked t
   const started = performance.now()
   await running.stop()
   t.true(performance.now() - started < 1_000)
+})
+
+test('R1: a bind that is not loopback keeps the daemon from starting, and a port that is taken too', async (t) => {
+  const config = newConfig()
+  enrol(config)
+  const env = { LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
+  for (const bind of ['0.0.0.0', '::', '0', '']) {
+    const refused = daemon(config, { ...env, LF_GATEWAY_BIND: bind })
+    t.deepEqual([refused.status, lastLine(refused.stderr)], [1, 'public_bind_forbidden'], bind)
+  }
+  const running = await startDaemon({ config, logger, warn })
+  t.teardown(running.stop)
+  const [, port = ''] = running.binds[0]?.split(':') ?? []
+  const other = newConfig()
+  enrol(other)
+  const refused = daemon(other, { ...env, LF_GATEWAY_PORT: port })
+  t.deepEqual([refused.status, lastLine(refused.stderr)], [1, 'port_in_use'])
+  t.regex(daemon(other, { ...env, LF_GATEWAY_PORT: '65536' }).stderr, /^config_invalid: /)
+})
+
+test('the loopback listener shows health, public identity and what is pending, and no private key', async (t) => {
+  const config = newConfig()
+  enrol(config)
+  const running = await startDaemon({ config, logger, warn })
+  t.teardown(running.stop)
+  const read = async (page: string) => (await fetch(`http://${running.binds[0]}${page}`)).json() as Promise<object>
+  const { time, daemon_version, ...health } = (await read('/healthz')) as Record<string, unknown>
+  t.true(Math.abs(Number(time) - Date.now() / 1000) < 60)
+  t.regex(String(daemon_version), /^\d+\.\d+\.\d+$/)
+  t.is(health.device_id, uuid('c'))
+  t.deepEqual(await read('/outbox'), { pending: 0 })
+  const secret = readFileSync(join(config.keysFolder, 'device-1.key'), 'utf8').trim()
+  const identity = JSON.stringify(await read('/identity'))
+  t.true(identity.includes(uuid('c')))
+  t.false(identity.includes(secret))
 })

@@ -4,6 +4,7 @@ import { encodeKey, type KeyPair } from '@lenserfight/envelope'
 import { checkPrivateFile, ensurePrivateFolder, openKeychain, readKeyPair } from '@lenserfight/keychain'
 import { CodedError, type Descriptor } from '@lenserfight/schemas'
 import type { EdgeConfig, EdgePaths } from './config.ts'
+import { resolveBind } from './http/bind.ts'
 import { takeInstanceLock } from './instance-lock.ts'
 import { createSettings, type Enrolled, enrolledOf, type Settings } from './settings.ts'
 import { openStore, type Store } from './store.ts'
@@ -15,6 +16,8 @@ export interface Boot {
   readonly identity: Enrolled
   readonly descriptor: Descriptor
   readonly keys: KeyPair
+  /** The loopback address to listen on. */
+  readonly bind: string
   /** Gives up the lock and closes the state. */
   readonly release: () => void
 }
@@ -52,7 +55,7 @@ const readDeviceKeys = async (config: EdgeConfig, identity: Enrolled, warn: (lin
 /**
  * The daemon's checklist (RFC-0003 §8), in order: state folder (`insecure_permissions`, `state_unwritable`), no other
  * daemon (`daemon_running`), an identity (`not_enrolled`), its gateway (`descriptor_missing`, `descriptor_changed`), its
- * key (`keychain_unavailable`, `key_missing`). The configuration was checked before (SH-4); the clock is judged by the
+ * key (`keychain_unavailable`, `key_missing`), the address to listen on (`public_bind_forbidden`). The configuration was checked before (SH-4); the clock is judged by the
  * gateway's first answer.
  * @param warn a line for people
  * @throws CodedError the first that fails
@@ -70,11 +73,12 @@ export const boot = async (config: EdgeConfig, warn: (line: string) => void): Pr
     if (descriptor === undefined) throw new CodedError('descriptor_missing')
     if (descriptor.gateway_id !== identity.gateway_id) throw new CodedError('descriptor_changed')
     const keys = await readDeviceKeys(config, identity, warn)
+    const bind = await resolveBind(config.bind)
     const release = (): void => {
       state.store.close()
       unlock()
     }
-    return { ...state, identity, descriptor, keys, release }
+    return { ...state, identity, descriptor, keys, bind, release }
   } catch (error) {
     store?.close()
     unlock()

@@ -1,6 +1,6 @@
 /** @lenserfight/daemon/client: what a command needs that talks to this machine's daemon, without the broker's client. */
 export { checkStateFolder, openState } from './boot.ts'
-export { type EdgeConfig, type EdgeEnvironment, type EdgePaths, edgePaths, readEdgeConfig } from './config.ts'
+export { type EdgeConfig, type EdgeEnvironment, type EdgePaths, edgePaths, readEdgeConfig, readPort } from './config.ts'
 export { takeInstanceLock } from './instance-lock.ts'
 export type { Outcome } from './outbox/decide.ts'
 export { keepForLater } from './outbox/keep-for-later.ts'

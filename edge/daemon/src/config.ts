@@ -53,11 +53,15 @@ export interface EdgeConfig extends EdgePaths, SessionTiming {
   readonly logLevel: (typeof logLevels)[number]
   readonly heartbeatMs: number
   readonly resend: Timing
+  /** `LF_GATEWAY_BIND`: where the loopback listener is to be, as it stands; judged by `resolveBind`. */
+  readonly bind: string
+  /** `LF_GATEWAY_PORT`; 0 picks a free one. */
+  readonly port: number
   /** The bus's own where absent. */
   readonly reconnect: ReconnectTiming | undefined
 }
 
-/** The environment that is read: LENSERFIGHT_HOME, LF_GATEWAY_HOME, LF_GATEWAY_KEY_FILE_FALLBACK. */
+/** The environment that is read: LENSERFIGHT_HOME, LF_GATEWAY_HOME, _KEY_FILE_FALLBACK, _BIND and _PORT. */
 export type EdgeEnvironment = Readonly<Record<string, string | undefined>>
 
 /** Where things lie, by the environment. */
@@ -101,6 +105,16 @@ const checkFile = (value: unknown, file: string): FileConfig => {
   return value as FileConfig
 }
 
+const defaultBind = '127.0.0.1'
+const defaultPort = '38080'
+
+/** @throws CodedError `config_invalid` */
+export const readPort = (text: string): number => {
+  const port = Number(text)
+  if (!/^\d{1,5}$/.test(text) || port > 65535) throw new CodedError('config_invalid', 'a port is a number up to 65535')
+  return port
+}
+
 /**
  * The configuration of everything on this machine, read once: environment first, then `daemon.json`.
  * @throws CodedError `service_role_in_daemon` (SH-4) before anything else is done, `config_invalid`,
@@ -119,6 +133,9 @@ export const readEdgeConfig = (env: EdgeEnvironment = process.env): EdgeConfig =
     heartbeatMs: file.heartbeat_ms ?? limits.heartbeatSeconds * 1000,
     pendingPollMs: file.pending_poll_ms ?? 5_000,
     statusPollMs: file.status_poll_ms ?? 60_000,
+    // Empty is told apart from absent: listeners take an empty name for every address.
+    bind: env.LF_GATEWAY_BIND ?? defaultBind,
+    port: readPort(env.LF_GATEWAY_PORT || defaultPort),
     resend: {
       resendFloorMs: file.resend_floor_ms ?? defaultTiming.resendFloorMs,
       resendCeilingMs: file.resend_ceiling_ms ?? defaultTiming.resendCeilingMs,

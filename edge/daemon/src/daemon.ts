@@ -10,9 +10,12 @@ import { type DeviceSession, isClockOff, openDeviceSession } from './gateway/dev
 import { createHeartbeat } from './gateway/heartbeat.ts'
 import { connectGateway, type Link } from './gateway/link.ts'
 import { createTrust, type GatewayTrust } from './gateway/trust.ts'
+import { createPages } from './http/pages.ts'
+import { serveHttp } from './http/server.ts'
 import { createMethods } from './methods.ts'
 import { createOutbox } from './outbox/outbox.ts'
 import { createPresence, type Presence } from './presence.ts'
+import type { Enrolled } from './settings.ts'
 import { serveSocket } from './socket/server.ts'
 import { daemonVersion } from './version.ts'
 
@@ -28,6 +31,8 @@ export interface DaemonOptions {
 /** A running daemon. */
 export interface Daemon {
   readonly socket: string
+  /** Where it listens besides, `host:port`. */
+  readonly binds: readonly string[]
   /** Resolves with what makes it impossible to go on. */
   readonly failed: Promise<CodedError>
   readonly stop: () => Promise<void>
@@ -65,6 +70,11 @@ const connectPersistently = async (
   return undefined
 }
 
+/** This device's public half, as the loopback listener shows it. */
+const describeIdentity = ({ device_id, name, lenser, gateway_id, public_key }: Enrolled) => ({
+  ...{ device_id, name, lenser_id: lenser, gateway_id, public_key },
+})
+
 /** What `status` shows, of parts that each know their own. */
 const describe = (
   { identity, descriptor }: Boot,
@@ -95,7 +105,7 @@ const describe = (
 export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const { config, logger, warn, now = Date.now } = options
   const booted = await boot(config, warn)
-  const { store, settings, identity, descriptor, keys } = booted
+  const { store, settings, identity, descriptor, keys, bind } = booted
   const stopping = new AbortController()
   const { promise: failed, resolve: fail } = Promise.withResolvers<CodedError>()
   const since = Date.now()
@@ -132,11 +142,18 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
   const status = () =>
     describe(booted, { presence, trust, since, outbox: outbox.status(), heartbeatAt: heartbeat.acceptedAt() })
-  const server = await serveSocket(
-    config.socket,
-    createMethods({ identity, outbox, presence, status, refresh: async () => session?.refresh() }),
-    logger,
-  ).catch((error: unknown) => {
+  const methods = createMethods({ identity, outbox, presence, status, refresh: async () => session?.refresh() })
+  const pages = createPages({
+    identity: () => describeIdentity(identity),
+    obstacle: presence.obstacle,
+    pending: () => outbox.status().open,
+  })
+  const server = await serveSocket(config.socket, methods, logger).catch((error: unknown) => {
+    booted.release()
+    throw error
+  })
+  const http = await serveHttp({ host: bind, port: config.port }, pages).catch(async (error: unknown) => {
+    await server.close()
     booted.release()
     throw error
   })
@@ -153,7 +170,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         knowsClock ||= isFirst
         presence.onStanding(standing)
         logger.info(
-          { event: 'standing', level: presence.level(), code: presence.obstacle() },
+          { event: 'standing', trust_level: presence.level(), code: presence.obstacle() },
           'where this device stands',
         )
         // RFC-0003 §8: a daemon does not start on a wrong clock; one that runs waits for it to be set.
@@ -170,10 +187,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
   return {
     socket: config.socket,
+    binds: [http.address],
     failed,
     stop: async () => {
       stopping.abort()
       await server.close()
+      await http.close()
       session?.end()
       outbox.close()
       await link?.close()

@@ -19,6 +19,7 @@ export const runDaemon = async (config: EdgeConfig, warn: (line: string) => void
     warn(`${error.code}: ${error.message}`)
     lifecycle.stop(error.code, error)
   })
-  logger.info({ event: 'started', version: daemonVersion, socket: daemon.socket }, 'the daemon is up')
+  const { socket, binds } = daemon
+  logger.info({ event: 'started', version: daemonVersion, socket, binds }, 'the daemon is up')
   return lifecycle.run()
 }

@@ -30,6 +30,7 @@ export function createPerson(options: { env: LocalEnvironment; home: string }): 
     HOME: home,
     LF_GATEWAY_HOME: join(home, 'gateway'),
     LF_GATEWAY_KEY_FILE_FALLBACK: '1',
+    LF_GATEWAY_PORT: '0',
     NO_COLOR: '1',
   }
   const running = new Set<ChildProcess>()

@@ -38,8 +38,17 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
     .command(
       'serve',
       'Run the daemon in the foreground',
-      (serve) => serve.example('$0 gateway serve', 'logs are JSON lines on standard output; Ctrl-C stops it'),
-      () => choose(async ({ edge, output }) => (await import('@lenserfight/daemon')).runDaemon(edge, output.note)),
+      (serve) =>
+        serve
+          .option('bind', {
+            type: 'string',
+            requiresArg: true,
+            describe: 'A loopback address to listen on [127.0.0.1]',
+          })
+          .option('port', { type: 'string', requiresArg: true, describe: 'Its port; 0 picks a free one [38080]' })
+          .example('$0 gateway serve', 'logs are JSON lines on standard output; Ctrl-C stops it'),
+      ({ bind, port }) =>
+        choose(async (context) => (await import('../commands/serve.ts')).serve(context, { bind, port })),
     )
     .command(
       'status',
