@@ -48,6 +48,8 @@ BEGIN
   IF p_signer.signer = 'session' THEN
     -- Signing in anew is what an ended session is told to do.
     RETURN CASE
+      -- An API key signs nobody in.
+      WHEN p_kind = 'login' AND p_signer.scope <> 'owner' THEN 'not_permitted'
       WHEN p_kind = 'login' THEN 'ok'
       WHEN p_signer.is_over THEN 'session_expired'
       WHEN p_door = 'connect'

@@ -67,8 +67,8 @@ BEGIN
 END
 $$;
 
--- Opens an owner's request: as above, and the account is that of the session which signed it. The session's row stays
--- locked, so that a session cannot end between this and the request's effect.
+-- Opens an owner's request: as above, and the account is that of the session which signed it, whose scope must allow the
+-- kind whatever the door said. The session's row stays locked, so that a session cannot end between this and the effect.
 CREATE FUNCTION devices.fn_request_open(p_envelope text, p_kind text, p_operation boolean)
 RETURNS devices.request
 LANGUAGE plpgsql
@@ -86,6 +86,8 @@ BEGIN
     v_request.outcome := devices.fn_refusal('unknown_session');
   ELSIF v_session.revoked_at IS NOT NULL OR v_session.expires_at <= now() THEN
     v_request.outcome := devices.fn_refusal('session_expired');
+  ELSIF NOT EXISTS (SELECT FROM devices.session_kinds AS k WHERE k.kind = p_kind AND k.scope = v_session.scope) THEN
+    v_request.outcome := devices.fn_refusal('not_permitted');
   END IF;
   v_request.lenser_id := v_session.lenser_id;
   RETURN v_request;

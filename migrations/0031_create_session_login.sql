@@ -32,9 +32,53 @@ BEGIN
 END
 $$;
 
+-- Whether this session key may present this token. One that names the key is its alone; any other is whose presents it
+-- first, and stays so until it counts no more.
+-- p_token: as fn_session_login takes it.
+CREATE FUNCTION lensers.fn_take_token(p_parts devices.envelope_parts, p_token jsonb)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_signed text[] := string_to_array(p_parts.body->>'token', '.');
+  v_digest bytea := sha256(convert_to(concat_ws('.', v_signed[1], v_signed[2]), 'UTF8'));
+  v_kid uuid;
+BEGIN
+  IF p_token->'bound' IS NOT DISTINCT FROM 'true'::jsonb THEN
+    RETURN true;
+  END IF;
+  INSERT INTO lensers.token_uses (issuer, digest, kid, expires_at)
+  VALUES (p_token->>'issuer', v_digest, p_parts.kid, to_timestamp((p_token->>'expires_at')::bigint))
+  ON CONFLICT DO NOTHING;
+  -- A later statement sees the row of whoever was faster.
+  SELECT kid INTO v_kid FROM lensers.token_uses WHERE issuer = p_token->>'issuer' AND digest = v_digest;
+  RETURN coalesce(v_kid = p_parts.kid, false);
+END
+$$;
+
+-- Forgets what no answer rests on any more: uses of tokens that count no more, and sessions that ended so long ago that no
+-- result of theirs is kept. A login makes one of each at most and forgets more than that, so neither table grows for ever.
+CREATE FUNCTION lensers.fn_forget_ended(p_most integer)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  DELETE FROM lensers.token_uses WHERE (issuer, digest) IN (
+    SELECT issuer, digest FROM lensers.token_uses WHERE expires_at <= now()
+     ORDER BY expires_at LIMIT p_most FOR UPDATE SKIP LOCKED);
+  DELETE FROM lensers.sessions WHERE kid IN (
+    SELECT kid FROM lensers.sessions
+     WHERE least(revoked_at, expires_at) < now() - make_interval(days => devices.fn_limit('operationKeepDays')::int)
+     ORDER BY least(revoked_at, expires_at) LIMIT p_most FOR UPDATE SKIP LOCKED);
+END
+$$;
+
 -- Registers the session key that signed the envelope for the account that the token names.
--- p_token: {issuer, subject, expires_at, backs_auth_uid?} of a token whose signature, audience and binding to this kid were checked; or
--- {refused} with the code of one that was not accepted: a login committed before keeps its result all the same.
+-- p_token: {issuer, subject, expires_at, bound?, backs_auth_uid?} of a token whose signature and audience were checked, `bound`
+-- where it names this kid; or {refused} with the code of one that was not accepted: a login committed before keeps its result
+-- all the same.
 CREATE FUNCTION lensers.fn_session_login(p_envelope text, p_token jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -61,6 +105,10 @@ BEGIN
   IF octet_length(v_key) IS DISTINCT FROM 32 OR devices.fn_kid_of_key(v_key) <> v_parts.kid THEN
     RETURN devices.fn_refusal('kid_mismatch');
   END IF;
+  IF NOT lensers.fn_take_token(v_parts, p_token) THEN
+    RETURN devices.fn_refusal('token_not_bound');
+  END IF;
+  PERFORM lensers.fn_forget_ended(4);
 
   v_lenser := lensers.fn_profile_of(
     p_token->>'issuer', p_token->>'subject', p_token->'backs_auth_uid' IS NOT DISTINCT FROM 'true'::jsonb);
@@ -68,8 +116,10 @@ BEGIN
   VALUES (v_parts.kid, v_key, v_lenser, now() + make_interval(secs => devices.fn_limit('sessionSeconds')))
   ON CONFLICT (kid) DO NOTHING;
   SELECT * INTO STRICT v_session FROM lensers.sessions WHERE kid = v_parts.kid FOR UPDATE;
-  -- A key speaks for one account, and one that was revoked never again.
-  IF v_session.lenser_id <> v_lenser THEN
+  -- A key speaks for one account, one that was revoked never again, and an API key signs nobody in, whatever the door said.
+  IF v_session.scope <> 'owner' THEN
+    RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('not_permitted'));
+  ELSIF v_session.lenser_id <> v_lenser THEN
     RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('not_owner'));
   ELSIF v_session.revoked_at IS NOT NULL THEN
     RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('session_expired'));

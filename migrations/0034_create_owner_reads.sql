@@ -87,6 +87,9 @@ BEGIN
       'signer', 'session',
       'session', session.kid,
       'lenser_id', session.lenser_id,
+      'kind', CASE session.scope WHEN 'owner' THEN 'sign-in' ELSE 'api_key' END,
+      'name', session.name,
+      'scope', session.scope,
       'expires_at', devices.fn_unix(session.expires_at),
       'devices', (SELECT count(*) FROM devices.registered_devices
                    WHERE lenser_id = session.lenser_id AND revoked_at IS NULL),

@@ -78,6 +78,13 @@ export const limits = {
   /** Named input and output files that one run may carry. */
   runFiles: 100,
   tokenBytes: 8 * 1024,
+  /** By so much an issuer's clock and ours may differ. */
+  tokenSkewSeconds: 60,
+  /** Longest after its issue that a sign-in token counts, whatever its own end: where its issuer says nothing, and at most. */
+  tokenLifeSeconds: 3600,
+  tokenLifeMaxSeconds: 24 * 3600,
+  /** A secret shared with an issuer; RFC 7518 §3.2. */
+  tokenSecretBytes: 32,
   deviceNameChars: 64,
   /** Connections that the broker takes, and how many of them edges can never take from the workers. */
   brokerConnections: 65_536,

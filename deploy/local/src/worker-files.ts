@@ -102,7 +102,7 @@ export function writeWorkerConfig(world: WorkerWorld, service: ServiceName, name
               issuer: world.issuer.url,
               jwks_url: `${world.issuer.url}/.well-known/jwks.json`,
               audience: world.gatewayId,
-              require_nonce: true,
+              binding: 'nonce',
             },
           ],
         }

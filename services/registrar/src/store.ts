@@ -38,6 +38,9 @@ const functions = {
   revoke: 'devices.fn_device_revoke',
   list: 'devices.fn_device_list',
   runner_bind: 'execution.fn_runner_bind',
+  sessions: 'lensers.fn_session_list',
+  session_revoke: 'lensers.fn_session_revoke',
+  api_key_create: 'lensers.fn_api_key_create',
   status: 'devices.fn_status',
   audit_verify: 'audit.fn_audit_verify',
 } as const satisfies Partial<Record<KindName, string>>

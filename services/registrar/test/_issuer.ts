@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
+import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 
 type Algorithm = 'EdDSA' | 'ES256' | 'RS256' | 'ES384' | 'HS256'
 
@@ -11,11 +11,14 @@ export interface TestIssuer {
   /** What the key set's address answers from now on. */
   answerWith(answer: 'keys' | 'error' | 'nothing' | 'flood' | 'rubbish' | 'redirect'): void
   /** A token with these claims over good defaults; `undefined` takes a claim away. */
-  token(claims?: JWTPayload, header?: { alg?: Algorithm; kid?: string }): Promise<string>
+  token(claims?: JWTPayload, header?: { alg?: Algorithm; kid?: string; secret?: Uint8Array }): Promise<string>
+  /** The bytes under which the key set shows the public key of an algorithm, as somebody could take them for a secret. */
+  publicKeyBytes(alg: Algorithm): Promise<Uint8Array[]>
   stop(): Promise<void>
 }
 
 const audience = 'a-gateway'
+const everybodys = new TextEncoder().encode('a secret that everybody may know!')
 const algorithms = ['EdDSA', 'ES256', 'RS256', 'ES384'] as const
 
 export async function startIssuer(): Promise<TestIssuer> {
@@ -46,7 +49,7 @@ export async function startIssuer(): Promise<TestIssuer> {
     const now = Math.floor(Date.now() / 1000)
     const payload = { iss: url, aud: audience, sub: 'somebody', iat: now, exp: now + 300, ...claims }
     const given = Object.fromEntries(Object.entries(payload).filter(([, value]) => value !== undefined))
-    const key = pairs.get(alg)?.privateKey ?? new TextEncoder().encode('a secret that everybody may know!')
+    const key = header.secret ?? pairs.get(alg)?.privateKey ?? everybodys
     return new SignJWT(given).setProtectedHeader({ alg, kid }).sign(key)
   }
   return {
@@ -56,6 +59,12 @@ export async function startIssuer(): Promise<TestIssuer> {
       mode = answer
     },
     token,
+    publicKeyBytes: async (alg) => {
+      const key = pairs.get(alg)?.publicKey
+      if (key === undefined) throw new TypeError(`no key of ${alg}`)
+      const text = new TextEncoder()
+      return [text.encode(await exportSPKI(key)), text.encode(JSON.stringify(await exportJWK(key)))]
+    },
     stop: async () => {
       server.closeAllConnections()
       await new Promise((done) => server.close(done))
@@ -63,10 +72,16 @@ export async function startIssuer(): Promise<TestIssuer> {
   }
 }
 
-export const issuerConfig = (url: string, over: { require_nonce?: boolean } = {}) => ({
+export const issuerConfig = (url: string, over: { binding?: 'nonce' | 'none' } = {}) => ({
   issuer: url,
   jwks_url: `${url}/.well-known/jwks.json`,
   audience,
-  require_nonce: true,
+  binding: 'nonce' as const,
   ...over,
+})
+
+/** An issuer that shares a secret with us, as Supabase's does. */
+export const secretIssuerConfig = (issuer: string, secret_file: string) => ({
+  ...{ issuer, secret_file, audience: 'authenticated' },
+  binding: 'none' as const,
 })

@@ -42,6 +42,7 @@ export const token = (subject: string) => ({
   issuer: 'https://issuer.test',
   subject,
   expires_at: Math.floor(Date.now() / 1000) + 300,
+  bound: true as const,
 })
 
 export const newKey = (kid?: string): Key => {

@@ -48,9 +48,7 @@ const write = (
     pg: { host: '/tmp', port: 5432, database: 'x', user: 'ltg_registrar', password_file: seed_file, max: 4 },
     signing: { seed_file, kid: kid ?? kidOfKey(own.publicKey), uses: ['receipt', 'answer'] },
     keys_file,
-    issuers: [
-      { issuer: 'https://issuer.test', jwks_url: 'https://issuer.test/keys', audience: 'x', require_nonce: true },
-    ],
+    issuers: [{ issuer: 'https://issuer.test', jwks_url: 'https://issuer.test/keys', audience: 'x', binding: 'nonce' }],
   }
 }
 const codeOf = (act: () => unknown): string => {
@@ -71,6 +69,11 @@ test('config_invalid: unknown keys, no issuer, and keys fetched in the clear fro
   t.is(check({ issuer: 'x' }), 'config_invalid')
   t.is(check({ issuers: [] }), 'config_invalid')
   t.is(check({ issuers: [{ ...issuer, algorithms: ['none'] }] }), 'config_invalid')
+  const { jwks_url: _, ...keyless } = issuer as { jwks_url: string }
+  t.is(check({ issuers: [keyless] }), 'config_invalid')
+  t.is(check({ issuers: [{ ...keyless, secret_file: '/run/secrets/issuer' }] }), 'ok')
+  t.is(check({ issuers: [{ ...issuer, secret_file: '/run/secrets/issuer' }] }), 'config_invalid', 'one or the other')
+  t.is(check({ issuers: [{ ...issuer, binding: 'perhaps' }] }), 'config_invalid')
   t.is(withKeys('http://127.0.0.1:8080/.well-known/jwks.json'), 'ok')
   t.is(withKeys('http://[::1]:8080/keys'), 'ok')
   t.is(withKeys('http://issuer.test/keys'), 'config_invalid')

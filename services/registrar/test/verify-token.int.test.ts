@@ -8,7 +8,7 @@ const other = 'f0000000-0000-8000-8000-000000000002'
 
 const setUp = async (
   t: ExecutionContext,
-  over: { require_nonce?: boolean; backs_auth_uid?: boolean } = {},
+  over: { binding?: 'nonce' | 'none'; backs_auth_uid?: boolean; max_age_seconds?: number } = {},
   deadlineMs = 10_000,
 ) => {
   const issuer = await startIssuer()
@@ -35,7 +35,7 @@ test('a token of the issuer, for this gateway and this session key, is accepted 
   for (const alg of ['EdDSA', 'ES256', 'RS256'] as const) {
     const exp = Math.floor(Date.now() / 1000) + 60
     const verified = await verifier.verify(await issuer.token({ nonce: kid, exp }, { alg }), kid)
-    t.deepEqual(verified, { issuer: issuer.url, subject: 'somebody', expires_at: exp })
+    t.deepEqual(verified, { issuer: issuer.url, subject: 'somebody', expires_at: exp + 60, bound: true })
   }
   t.is(issuer.fetches(), 1)
 })
@@ -47,7 +47,7 @@ test('token_not_bound: a token for another session key, or for none, is refused'
 })
 
 test('token_not_bound: where no nonce is required, one that names another key is refused all the same', async (t) => {
-  const { issuer, verifier, refused } = await setUp(t, { require_nonce: false })
+  const { issuer, verifier, refused } = await setUp(t, { binding: 'none' })
   t.is((await verifier.verify(await issuer.token({}), kid)).subject, 'somebody')
   await refused(issuer.token({ nonce: other }), 'token_not_bound')
 })
@@ -55,7 +55,7 @@ test('token_not_bound: where no nonce is required, one that names another key is
 test('auth.uid() is backed by one issuer at most, and only its tokens say so', async (t) => {
   const { issuer, verifier } = await setUp(t, { backs_auth_uid: true })
   t.true((await verifier.verify(await issuer.token({ nonce: kid }), kid)).backs_auth_uid)
-  const backing = { issuer: 'a', jwks_url: issuer.url, audience: 'x', require_nonce: true, backs_auth_uid: true }
+  const backing = { issuer: 'a', jwks_url: issuer.url, audience: 'x', binding: 'nonce', backs_auth_uid: true } as const
   const error = t.throws(() => createTokenVerifier({ issuers: [backing, { ...backing, issuer: 'b' }] }))
   t.is((error as CodedError).code, 'config_invalid')
 })
@@ -71,8 +71,8 @@ test('token_invalid: audience, issuer, time, subject, algorithm, key and signatu
   const cases: [string, string | Promise<string>][] = [
     ['audience', issuer.token({ nonce: kid, aud: 'another-gateway' })],
     ['issuer', issuer.token({ nonce: kid, iss: 'http://127.0.0.1:1' })],
-    ['expired', issuer.token({ nonce: kid, exp: Math.floor(Date.now() / 1000) - 11 })],
-    ['not yet', issuer.token({ nonce: kid, nbf: Math.floor(Date.now() / 1000) + 60 })],
+    ['expired', issuer.token({ nonce: kid, exp: Math.floor(Date.now() / 1000) - 61 })],
+    ['not yet', issuer.token({ nonce: kid, nbf: Math.floor(Date.now() / 1000) + 120 })],
     ['no end', issuer.token({ nonce: kid, exp: undefined })],
     ['no subject', issuer.token({ nonce: kid, sub: undefined })],
     ['empty subject', issuer.token({ nonce: kid, sub: '' })],

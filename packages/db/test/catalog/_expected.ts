@@ -30,7 +30,10 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'devices.fn_signers',
     'devices.fn_status',
     'execution.fn_runner_bind',
+    'lensers.fn_api_key_create',
+    'lensers.fn_session_list',
     'lensers.fn_session_login',
+    'lensers.fn_session_revoke',
   ],
   ltg_verifier: ['devices.fn_claim_ingress', 'devices.fn_claims_maintain', 'devices.fn_signers'],
   ltg_trust_evaluator: [

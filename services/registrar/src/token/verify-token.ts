@@ -1,13 +1,17 @@
-import { CodedError } from '@lenserfight/schemas'
-import { decodeJwt, errors, type JWTPayload, jwtVerify, type RemoteJWKSet } from 'jose'
-import { type Issuer, tokenAlgorithms } from './issuer.ts'
-import { createKeySet, type KeySetOptions, KeySetUnavailable } from './key-set.ts'
+import { CodedError, limits } from '@lenserfight/schemas'
+import { decodeJwt, errors, type JWTPayload } from 'jose'
+import type { Issuer } from './issuer.ts'
+import { type CheckSignature, createSignatureCheck } from './issuer-keys.ts'
+import { type KeySetOptions, KeySetUnavailable } from './key-set.ts'
 
-/** What a verified token says, and all that is used of it: `expires_at` in Unix seconds. */
+/** What a verified token says, and all that is used of it. */
 export interface VerifiedToken {
   readonly issuer: string
   readonly subject: string
+  /** Unix seconds from which it counts no more, the clocks' difference allowed for. */
   readonly expires_at: number
+  /** Present where it names the session key that presents it: any other is good for the first key alone. */
+  readonly bound?: true
   /** Present where the issuer is the one whose subjects `auth.uid()` says. */
   readonly backs_auth_uid?: true
 }
@@ -15,7 +19,7 @@ export interface VerifiedToken {
 export interface TokenVerifier {
   /**
    * Verifies an owner's token that a session key presents.
-   * @param kid the session's key id, which the token's `nonce` must name
+   * @param kid the session's key id, which the token's `nonce` must name where its issuer binds tokens
    * @throws CodedError `token_invalid`, `token_not_bound`, or `unavailable` where the issuer's keys cannot be had
    */
   readonly verify: (token: string, kid: string) => Promise<VerifiedToken>
@@ -28,13 +32,13 @@ export interface TokenVerifierOptions {
   readonly now?: () => number
 }
 
-/** Seconds by which the issuer's clock and ours may differ. */
-const clockToleranceSeconds = 10
-
 interface Known {
   readonly issuer: Issuer
-  readonly keys: RemoteJWKSet
+  readonly check: CheckSignature
 }
+
+/** The platform's own keys are tokens too, of nobody; whoever has one is no owner. */
+const nobodysRoles: readonly unknown[] = ['anon', 'service_role', 'supabase_admin']
 
 /** Failures that say nothing of the token. */
 const issuerFailures = [KeySetUnavailable, errors.JWKSTimeout, errors.JWKSInvalid] as const
@@ -55,14 +59,16 @@ const issuerOf = (token: string): string | undefined => {
   }
 }
 
-const checkToken = async (token: string, { issuer, keys }: Known, now: number): Promise<JWTPayload> => {
+const maxAgeOf = ({ max_age_seconds = limits.tokenLifeSeconds }: Issuer): number => max_age_seconds
+
+const checkToken = async (token: string, { issuer, check }: Known, now: number): Promise<JWTPayload> => {
   try {
-    const { payload } = await jwtVerify(token, keys, {
+    const { payload } = await check(token, {
       issuer: issuer.issuer,
       audience: issuer.audience,
-      algorithms: [...tokenAlgorithms],
-      clockTolerance: clockToleranceSeconds,
-      requiredClaims: ['sub', 'exp'],
+      clockTolerance: limits.tokenSkewSeconds,
+      maxTokenAge: maxAgeOf(issuer),
+      requiredClaims: ['sub', 'exp', 'iat'],
       currentDate: new Date(now),
     })
     return payload
@@ -73,26 +79,41 @@ const checkToken = async (token: string, { issuer, keys }: Known, now: number): 
   }
 }
 
-/**
- * A verifier of owners' tokens (OpenID Connect ID tokens, or JWTs like them) by the configured issuers alone.
- * @throws CodedError `config_invalid` where two issuers would say who `auth.uid()` is
- */
-export const createTokenVerifier = ({ issuers, keySet, now = Date.now }: TokenVerifierOptions): TokenVerifier => {
+const checkIssuers = (issuers: readonly Issuer[]): void => {
   if (issuers.filter(({ backs_auth_uid }) => backs_auth_uid).length > 1) {
     throw new CodedError('config_invalid', 'backs_auth_uid is for one issuer at most')
   }
+  if (new Set(issuers.map(({ issuer }) => issuer)).size < issuers.length) {
+    throw new CodedError('config_invalid', 'an issuer has one entry: a key set, or a secret')
+  }
+}
+
+/**
+ * A verifier of owners' tokens (OpenID Connect ID tokens, or JWTs like them) by the configured issuers alone.
+ * @throws CodedError `config_invalid` where two entries are one issuer's or would say who `auth.uid()` is, or a secret is short
+ */
+export const createTokenVerifier = ({ issuers, keySet, now = Date.now }: TokenVerifierOptions): TokenVerifier => {
+  checkIssuers(issuers)
   const known = new Map<string, Known>(
-    issuers.map((issuer) => [issuer.issuer, { issuer, keys: createKeySet(new URL(issuer.jwks_url), keySet) }]),
+    issuers.map((issuer) => [issuer.issuer, { issuer, check: createSignatureCheck(issuer, keySet) }]),
   )
   const verify = async (token: string, kid: string): Promise<VerifiedToken> => {
     const record = known.get(issuerOf(token) ?? '')
     if (record === undefined) throw new CodedError('token_invalid', 'not from an issuer known here')
-    const { sub, exp, nonce } = await checkToken(token, record, now())
+    const { sub, exp, iat, nonce, role } = await checkToken(token, record, now())
+    if (nobodysRoles.includes(role)) throw new CodedError('token_invalid', 'not a person’s token')
     // A nonce that names another key is another session's token, whether or not this issuer always gives one.
-    if (nonce === undefined ? record.issuer.require_nonce : nonce !== kid) throw new CodedError('token_not_bound')
-    if (!isSubject(sub) || typeof exp !== 'number') throw new CodedError('token_invalid', 'no usable subject')
+    if (nonce === undefined ? record.issuer.binding === 'nonce' : nonce !== kid) throw new CodedError('token_not_bound')
+    if (!isSubject(sub) || typeof exp !== 'number' || typeof iat !== 'number') {
+      throw new CodedError('token_invalid', 'no usable subject')
+    }
     const { issuer, backs_auth_uid } = record.issuer
-    return { issuer, subject: sub, expires_at: Math.floor(exp), ...(backs_auth_uid ? { backs_auth_uid } : {}) }
+    const end = Math.floor(Math.min(exp, iat + maxAgeOf(record.issuer))) + limits.tokenSkewSeconds
+    return {
+      ...{ issuer, subject: sub, expires_at: end },
+      ...(nonce === undefined ? {} : { bound: true }),
+      ...(backs_auth_uid ? { backs_auth_uid } : {}),
+    }
   }
   return { verify }
 }
