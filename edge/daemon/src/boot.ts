@@ -1,12 +1,14 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { encodeKey, type KeyPair } from '@lenserfight/envelope'
-import { checkPrivateFile, ensurePrivateFolder, openKeychain, readKeyPair } from '@lenserfight/keychain'
-import { CodedError, type Descriptor } from '@lenserfight/schemas'
+import type { KeyPair } from '@lenserfight/envelope'
+import { checkPrivateFile, ensurePrivateFolder, openKeychain } from '@lenserfight/keychain'
+import type { Descriptor } from '@lenserfight/schemas'
+import { requireIdentity } from './checks/identity.ts'
+import { readDeviceKeys } from './checks/keychain.ts'
 import type { EdgeConfig, EdgePaths } from './config.ts'
 import { resolveBind } from './http/bind.ts'
 import { takeInstanceLock } from './instance-lock.ts'
-import { createSettings, type Enrolled, enrolledOf, type Settings } from './settings.ts'
+import { createSettings, type Enrolled, type Settings } from './settings.ts'
 import { openStore, type Store } from './store.ts'
 
 /** What a daemon needs before it does anything, each part checked. */
@@ -43,15 +45,6 @@ export const openState = (paths: EdgePaths): { store: Store; settings: Settings 
   return { store, settings: createSettings(store) }
 }
 
-const readDeviceKeys = async (config: EdgeConfig, identity: Enrolled, warn: (line: string) => void) => {
-  const keychain = await openKeychain({ fileFallback: config.fileFallback, folder: config.keysFolder, warn })
-  const keys = await readKeyPair(keychain, identity.key_name)
-  if (encodeKey(keys.publicKey) !== identity.public_key) {
-    throw new CodedError('key_missing', 'the key that is kept is not the one that was registered')
-  }
-  return keys
-}
-
 /**
  * The daemon's checklist (RFC-0003 §8), in order: state folder (`insecure_permissions`, `state_unwritable`), no other
  * daemon (`daemon_running`), an identity (`not_enrolled`), its gateway (`descriptor_missing`, `descriptor_changed`), its
@@ -67,12 +60,9 @@ export const boot = async (config: EdgeConfig, warn: (line: string) => void): Pr
   try {
     const state = openState(config)
     store = state.store
-    const identity = enrolledOf(state.settings.get('identity'))
-    if (identity === undefined) throw new CodedError('not_enrolled')
-    const descriptor = state.settings.get('descriptor')
-    if (descriptor === undefined) throw new CodedError('descriptor_missing')
-    if (descriptor.gateway_id !== identity.gateway_id) throw new CodedError('descriptor_changed')
-    const keys = await readDeviceKeys(config, identity, warn)
+    const { identity, descriptor } = requireIdentity(state.settings.get('identity'), state.settings.get('descriptor'))
+    const keychain = await openKeychain({ fileFallback: config.fileFallback, folder: config.keysFolder, warn })
+    const keys = await readDeviceKeys(keychain, identity)
     const bind = await resolveBind(config.bind)
     const release = (): void => {
       state.store.close()

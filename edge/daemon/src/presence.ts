@@ -1,5 +1,6 @@
 import { type CodedError, type DeviceLevel, kindOf, type ReasonCode } from '@lenserfight/schemas'
-import { isClockOff, type NoStanding, type Standing } from './gateway/device-session.ts'
+import { isClockOff } from './checks/clock.ts'
+import type { NoStanding, Standing } from './gateway/device-session.ts'
 import type { LinkEvent } from './gateway/link.ts'
 
 export type ConnectionState = 'connecting' | 'connected' | 'disconnected' | 'refused'

@@ -7,7 +7,6 @@ import {
   deviceLevels,
   type KindName,
   kindsInState,
-  limits,
   type ReasonCode,
 } from '@lenserfight/schemas'
 import type { Outbox } from '../outbox/types.ts'
@@ -65,9 +64,6 @@ export interface DeviceSession {
   readonly refresh: () => Promise<void>
   readonly end: () => void
 }
-
-/** Whether a clock this far off makes every signature stale (RP-1). */
-export const isClockOff = (offsetMs: number): boolean => Math.abs(offsetMs) > limits.iatWindowSeconds * 1000
 
 const standingOf = (answer: AnswerBody, clockOffsetMs: number): Standing => {
   const { trust_level: level, challenge_verified: verified } = resultOf(answer)
