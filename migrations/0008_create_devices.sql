@@ -26,6 +26,8 @@ CREATE TABLE devices.registered_devices (
   trust_reason text,
   -- Who caused the last transition.
   trust_actor text,
+  -- What trust_reason was when the platform blocked the device: it comes back with the level. The transition trigger alone keeps it.
+  earlier_reason text,
   challenge bytea CHECK (octet_length(challenge) = 16),
   challenge_expires_at timestamptz,
   challenge_verified_at timestamptz,
@@ -111,6 +113,29 @@ BEGIN
 END
 $$;
 
+-- Refuses a statement that names somebody who may not cause the transition that it asks for, or names anybody without one.
+-- It fires for statements that name the column, and only those: the row's own value is the last transition's.
+CREATE FUNCTION devices.fn_guard_actor() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NEW.trust_level = OLD.trust_level THEN
+    IF NEW.trust_actor IS DISTINCT FROM OLD.trust_actor THEN
+      RAISE EXCEPTION 'only a transition has somebody who caused it' USING ERRCODE = 'LT002';
+    END IF;
+  ELSIF NOT EXISTS (SELECT FROM devices.trust_transitions t
+                     WHERE t.from_level = OLD.trust_level AND t.to_level = NEW.trust_level AND t.actor = NEW.trust_actor) THEN
+    RAISE EXCEPTION 'a device does not go from % to % by %', OLD.trust_level, NEW.trust_level, NEW.trust_actor
+      USING ERRCODE = 'LT002';
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER guard_actor BEFORE UPDATE OF trust_actor ON devices.registered_devices
+  FOR EACH ROW EXECUTE FUNCTION devices.fn_guard_actor();
+ALTER TABLE devices.registered_devices ENABLE ALWAYS TRIGGER guard_actor;
+
 -- Refuses what is no transition of the table, and a return to another level than the one left.
 CREATE FUNCTION devices.fn_guard_transition() RETURNS trigger
 LANGUAGE plpgsql
@@ -121,7 +146,8 @@ BEGIN
     RAISE EXCEPTION 'a device keeps its id and its account' USING ERRCODE = 'LT003';
   END IF;
   IF NEW.trust_level = OLD.trust_level THEN
-    IF NEW.earlier_level IS DISTINCT FROM OLD.earlier_level OR NEW.revoked_at IS DISTINCT FROM OLD.revoked_at THEN
+    IF (NEW.earlier_level, NEW.earlier_reason, NEW.revoked_at)
+       IS DISTINCT FROM (OLD.earlier_level, OLD.earlier_reason, OLD.revoked_at) THEN
       RAISE EXCEPTION 'only a transition sets these' USING ERRCODE = 'LT002';
     END IF;
     RETURN NEW;
@@ -135,6 +161,7 @@ BEGIN
     RAISE EXCEPTION 'a device does not go from % to %', OLD.trust_level, NEW.trust_level USING ERRCODE = 'LT002';
   END IF;
   NEW.earlier_level := devices.fn_earlier_level(OLD.trust_level, NEW.trust_level, OLD.earlier_level);
+  NEW.earlier_reason := CASE WHEN NEW.trust_level = 'blocked' THEN OLD.trust_reason END;
   NEW.approved_at := CASE WHEN OLD.trust_level = 'pending' AND NEW.trust_level = 'approved' THEN now() ELSE OLD.approved_at END;
   NEW.revoked_at := CASE WHEN NEW.trust_level = 'revoked' THEN coalesce(OLD.revoked_at, now()) ELSE OLD.revoked_at END;
   RETURN NEW;

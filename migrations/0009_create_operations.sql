@@ -123,9 +123,11 @@ END
 $$;
 
 -- Call it when the effect is done: stores a final outcome with its audit record (AU-2) and returns it. What an edge sends again
--- (resign, wait) is no result and is not stored, nor what nobody's account is behind: p_lenser NULL.
-CREATE FUNCTION devices.fn_operation_commit(p devices.envelope_parts, p_lenser uuid, p_device uuid, p_outcome jsonb)
-RETURNS jsonb
+-- (resign, wait) is no result and is not stored, nor what nobody's account is behind: p_lenser NULL. p_note: what the record
+-- tells besides the outcome.
+CREATE FUNCTION devices.fn_operation_commit(
+  p devices.envelope_parts, p_lenser uuid, p_device uuid, p_outcome jsonb, p_note jsonb DEFAULT '{}'
+) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -142,7 +144,7 @@ BEGIN
   INSERT INTO devices.operations (kid, op_id, kind, content_digest, digest, lenser_id, code, result)
   VALUES (p.kid, p.op_id, p.kind, p.content_digest, p.digest, p_lenser, p_outcome ->> 'code',
           CASE WHEN v_is_ok THEN p_outcome -> 'result' ELSE jsonb_strip_nulls(jsonb_build_object('detail', p_outcome -> 'detail')) END);
-  PERFORM audit.fn_record(p_lenser, p_device, p.kid, p.op_id, p.kind, p.digest, p_outcome);
+  PERFORM audit.fn_record(p_lenser, p_device, p.kid, p.op_id, p.kind, p.digest, p_outcome || p_note);
   RETURN p_outcome;
 END
 $$;

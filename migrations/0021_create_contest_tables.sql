@@ -12,7 +12,9 @@ CREATE TABLE agents.ai_lensers (
 
 CREATE TABLE agents.workspace_settings (
   lenser_id uuid PRIMARY KEY REFERENCES lensers.profiles (id),
-  approval_default text NOT NULL DEFAULT 'allow' CHECK (approval_default IN ('allow', 'require_human', 'deny'))
+  approval_default text NOT NULL DEFAULT 'allow' CHECK (approval_default IN ('allow', 'require_human', 'deny')),
+  -- NR-1. The owner keeps daemons from working (RFC-0003 §8).
+  runner_paused boolean NOT NULL DEFAULT false
 );
 
 CREATE TABLE lenses.versions (

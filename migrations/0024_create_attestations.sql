@@ -39,6 +39,7 @@ CREATE TABLE execution.attestations (
   -- The trust model's invariant: the device is the run's, and its owner the run's requester (EA-1).
   FOREIGN KEY (run_id, lenser_id, device_id) REFERENCES execution.runs (id, requester_lenser_id, device_id)
 );
+CREATE INDEX attestations_device_id_stored_at_idx ON execution.attestations (device_id, stored_at, run_id);
 CREATE INDEX attestations_awaiting_heartbeat_idx ON execution.attestations (device_id, stored_at)
   WHERE NOT heartbeat_fresh;
 

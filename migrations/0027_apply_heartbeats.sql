@@ -35,6 +35,7 @@ BEGIN
     FROM fresh f JOIN unnest(v_good) g ON (g.parts).kid = f.device_id AND (g.parts).digest = f.digest;
   DELETE FROM devices.heartbeats h
    WHERE h.device_id = ANY (v_devices) AND h.stored_at < now() - interval '1 hour';
+  PERFORM devices.fn_note_heartbeat_days(v_good);
 
   UPDATE devices.registered_devices d
      SET last_heartbeat_at = newest.stored_at,

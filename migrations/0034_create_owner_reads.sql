@@ -59,6 +59,16 @@ BEGIN
 END
 $$;
 
+-- Whether an account's owner keeps its daemons from working.
+CREATE FUNCTION agents.fn_is_paused(p_lenser uuid)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT coalesce((SELECT settings.runner_paused FROM agents.workspace_settings AS settings
+                    WHERE settings.lenser_id = p_lenser), false)
+$$;
+
 -- What the gateway knows of the signer, a device or a session. A device in any state may ask: nobody is refused without
 -- a word.
 CREATE FUNCTION devices.fn_status(p_envelope text)
@@ -76,7 +86,10 @@ BEGIN
   SELECT * INTO v_device FROM devices.registered_devices WHERE id = (v_request.parts).kid;
   IF FOUND THEN
     RETURN devices.fn_ok(devices.fn_show_device(v_device) || jsonb_build_object(
-      'signer', 'device', 'lenser_id', v_device.lenser_id, 'time', devices.fn_unix(now())));
+      'signer', 'device',
+      'lenser_id', v_device.lenser_id,
+      'paused', agents.fn_is_paused(v_device.lenser_id),
+      'time', devices.fn_unix(now())));
   END IF;
   v_request := devices.fn_request_open(p_envelope, 'status', false);
   IF v_request.outcome IS NOT NULL THEN
@@ -93,6 +106,7 @@ BEGIN
       'expires_at', devices.fn_unix(session.expires_at),
       'devices', (SELECT count(*) FROM devices.registered_devices
                    WHERE lenser_id = session.lenser_id AND revoked_at IS NULL),
+      'paused', agents.fn_is_paused(session.lenser_id),
       'time', devices.fn_unix(now())))
       FROM lensers.sessions AS session
      WHERE session.kid = (v_request.parts).kid);

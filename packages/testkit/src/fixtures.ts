@@ -69,10 +69,15 @@ export const makeSession = async (db: OwnerDatabase, lenser: string): Promise<Si
 
 /** Brings a device to another level, where several may as the server; the database refuses what is no transition. */
 export const setLevel = async (db: OwnerDatabase, device: string, level: DeviceLevel): Promise<void> => {
-  await db.query(`UPDATE devices.registered_devices SET trust_level = $2, trust_actor = 'server' WHERE id = $1`, [
-    device,
-    level,
-  ])
+  await db.query(
+    `UPDATE devices.registered_devices d
+        SET trust_level = $2,
+            trust_actor = (SELECT t.actor FROM devices.trust_transitions t
+                            WHERE t.from_level = d.trust_level AND t.to_level = $2
+                            ORDER BY t.actor = 'server' DESC LIMIT 1)
+      WHERE d.id = $1`,
+    [device, level],
+  )
 }
 
 /** A device with its key, registered and brought to a level one transition at a time. */

@@ -36,6 +36,8 @@ const functions = {
   register: 'devices.fn_device_register_with_key',
   approve: 'devices.fn_device_approve',
   revoke: 'devices.fn_device_revoke',
+  suspend: 'devices.fn_device_suspend',
+  reinstate: 'devices.fn_device_reinstate',
   list: 'devices.fn_device_list',
   runner_bind: 'execution.fn_runner_bind',
   sessions: 'lensers.fn_session_list',

@@ -6,6 +6,8 @@ import type { AppliedKind, Item } from './decode.ts'
 /** The function that applies each kind. */
 const appliers: Readonly<Record<AppliedKind, string>> = {
   heartbeat: 'devices.fn_device_heartbeat',
+  lifecycle: 'devices.fn_device_lifecycle',
+  canary: 'devices.fn_device_canary',
   run_start: 'execution.fn_run_start',
   attestation: 'execution.fn_record_execution_attestation',
 }

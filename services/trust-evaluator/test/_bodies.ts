@@ -10,6 +10,17 @@ export const heartbeat = (more: Body = {}) => ({
   ...more,
 })
 
+export const lifecycle = (more: Body = {}) => ({
+  kind: 'lifecycle' as const,
+  op_id: newUuidV7(),
+  event: 'start',
+  daemon_version: '0.1.0',
+  at: Date.now(),
+  ...more,
+})
+
+export const canary = (more: Body = {}) => ({ kind: 'canary' as const, sent_at: Date.now(), ...more })
+
 export const runStart = (more: Body = {}) => ({
   kind: 'run_start' as const,
   op_id: newUuidV7(),

@@ -9,6 +9,8 @@ export const gatewayId = '3f1f9d0e-6a44-4d6f-9f0c-52a1d0a6c001'
 /** The function that applies each kind. */
 const appliers = {
   heartbeat: 'devices.fn_device_heartbeat',
+  lifecycle: 'devices.fn_device_lifecycle',
+  canary: 'devices.fn_device_canary',
   run_start: 'execution.fn_run_start',
   attestation: 'execution.fn_record_execution_attestation',
 } as const

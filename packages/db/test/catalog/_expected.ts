@@ -26,7 +26,9 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'devices.fn_device_list',
     'devices.fn_device_post_challenge',
     'devices.fn_device_register_with_key',
+    'devices.fn_device_reinstate',
     'devices.fn_device_revoke',
+    'devices.fn_device_suspend',
     'devices.fn_signers',
     'devices.fn_status',
     'execution.fn_runner_bind',
@@ -37,7 +39,11 @@ export const grantedFunctions: Record<string, readonly string[]> = {
   ],
   ltg_verifier: ['devices.fn_claim_ingress', 'devices.fn_claims_maintain', 'devices.fn_signers'],
   ltg_trust_evaluator: [
+    'devices.fn_device_canary',
     'devices.fn_device_heartbeat',
+    'devices.fn_device_lifecycle',
+    'devices.fn_mark_offline',
+    'devices.fn_promote_trusted',
     'devices.fn_signers',
     'execution.fn_compute_submission_trust',
     'execution.fn_record_execution_attestation',
@@ -52,7 +58,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'execution.fn_get_run_trust',
     'execution.fn_get_submission_trust',
   ],
-  service_role: ['auth.uid'],
+  service_role: ['auth.uid', 'devices.fn_device_block', 'devices.fn_device_unblock'],
 }
 
 /** The login roles of the services. */

@@ -20,7 +20,7 @@ test('a service’s role has no attribute, no membership and no password that mi
   t.deepEqual(owner, { rolcanlogin: false, rolsuper: false })
 })
 
-test('the platform’s service_role may execute nothing of ours but auth.uid, and touch no table', async (t) => {
+test('the platform’s service_role may block and unblock a device and do nothing else of ours, and touch no table', async (t) => {
   const own = await world().one<{ tables: string }>(
     `SELECT count(*) AS tables FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p')
@@ -28,7 +28,7 @@ test('the platform’s service_role may execute nothing of ours but auth.uid, an
     [ourSchemas],
   )
   t.is(own.tables, '0')
-  t.deepEqual(grantedFunctions.service_role, ['auth.uid'])
+  t.deepEqual(grantedFunctions.service_role, ['auth.uid', 'devices.fn_device_block', 'devices.fn_device_unblock'])
 })
 
 test('as each service: every table refuses to be read and written, every function of another to be called', async (t) => {

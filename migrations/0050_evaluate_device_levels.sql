@@ -1,0 +1,110 @@
+-- The levels of the device ladder that the server takes from history: trusted is earned, offline is noticed.
+SET LOCAL ROLE ltg_owner;
+
+-- The days (UTC) on which an approved or trusted device was heard, as far back as trust looks.
+CREATE TABLE devices.heartbeat_days (
+  device_id uuid NOT NULL REFERENCES devices.registered_devices (id),
+  day date NOT NULL,
+  PRIMARY KEY (device_id, day)
+);
+ALTER TABLE devices.heartbeat_days ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+-- The first day that counts towards trust now.
+CREATE FUNCTION devices.fn_first_trusted_day() RETURNS date
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT (now() AT TIME ZONE 'UTC')::date - devices.fn_limit('trustedWindowDays')::int + 1
+$$;
+
+-- Notes the days of a batch's heartbeats; most batches bring none that is new. An unhealthy device earns nothing by them.
+CREATE FUNCTION devices.fn_note_heartbeat_days(p_items devices.verified_item[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  INSERT INTO devices.heartbeat_days (device_id, day)
+  SELECT heard.device_id, heard.day
+    FROM (SELECT DISTINCT (i.parts).kid AS device_id, (i.stored_at AT TIME ZONE 'UTC')::date AS day
+            FROM unnest(p_items) i WHERE devices.fn_is_trusted(i.trust_level, i.earlier_level)) heard
+   WHERE NOT EXISTS (
+           SELECT FROM devices.heartbeat_days y WHERE y.device_id = heard.device_id AND y.day = heard.day)
+   ORDER BY 1, 2
+  ON CONFLICT DO NOTHING;
+  IF FOUND THEN
+    DELETE FROM devices.heartbeat_days y
+     WHERE y.device_id IN (SELECT (i.parts).kid FROM unnest(p_items) i) AND y.day < devices.fn_first_trusted_day();
+  END IF;
+END
+$$;
+
+-- Whether nothing was heard of a device for as long as makes it offline (DH-3): since its last heartbeat, or its approval.
+CREATE FUNCTION devices.fn_is_silent(p_device devices.registered_devices) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT coalesce(p_device.last_heartbeat_at, p_device.approved_at)
+         < now() - devices.fn_limit('offlineSeconds') * interval '1 second'
+$$;
+
+-- Brings up to p_limit approved devices to trusted and says how many: those heard on enough days of the window, lately too,
+-- with an attestation in it that two verified. One whose row is in use is left for the next time.
+CREATE FUNCTION devices.fn_promote_trusted(p_limit integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_since constant date := devices.fn_first_trusted_day();
+  v_promoted integer;
+BEGIN
+  WITH earned AS (
+    SELECT d.id
+      FROM devices.registered_devices d
+     WHERE d.trust_level = 'approved'
+       AND d.last_heartbeat_at >= now() - devices.fn_limit('offlineSeconds') * interval '1 second'
+       AND EXISTS (
+             SELECT FROM execution.attestations a
+              WHERE a.device_id = d.id AND a.stored_at >= v_since::timestamp AT TIME ZONE 'UTC'
+                AND a.signed AND a.gateway_verified)
+       AND (SELECT count(*) FROM devices.heartbeat_days y WHERE y.device_id = d.id AND y.day >= v_since)
+           >= devices.fn_limit('trustedHeartbeatDays')
+     ORDER BY d.id
+     LIMIT p_limit
+       FOR UPDATE OF d SKIP LOCKED
+  )
+  UPDATE devices.registered_devices d
+     SET trust_level = 'trusted', trust_actor = 'server', trust_reason = 'heartbeats and a verified attestation'
+    FROM earned e
+   WHERE d.id = e.id;
+  GET DIAGNOSTICS v_promoted = ROW_COUNT;
+  RETURN v_promoted;
+END
+$$;
+
+-- Brings up to p_limit devices that fell silent to offline (DH-3) and says how many. It is advisory: a heartbeat brings them
+-- back to the level that they keep. One whose row is in use is heard just now, or left for the next time.
+CREATE FUNCTION devices.fn_mark_offline(p_limit integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_marked integer;
+BEGIN
+  WITH silent AS (
+    SELECT d.id
+      FROM devices.registered_devices d
+     WHERE d.trust_level IN ('approved', 'trusted') AND devices.fn_is_silent(d)
+     ORDER BY d.id
+     LIMIT p_limit
+       FOR UPDATE OF d SKIP LOCKED
+  )
+  UPDATE devices.registered_devices d
+     SET trust_level = 'offline', trust_actor = 'server', trust_reason = 'no heartbeat', gateway_status = 'disconnected'
+    FROM silent s
+   WHERE d.id = s.id;
+  GET DIAGNOSTICS v_marked = ROW_COUNT;
+  RETURN v_marked;
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION devices.fn_promote_trusted(integer), devices.fn_mark_offline(integer) TO ltg_trust_evaluator;

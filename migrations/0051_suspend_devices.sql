@@ -1,0 +1,112 @@
+-- The owner takes a device out of work and lets it back in: unlike a revoked one, it may prove itself again.
+SET LOCAL ROLE ltg_owner;
+
+-- Why a device is neither suspended nor reinstated in its state, or null.
+CREATE FUNCTION devices.fn_suspension_refusal(p_device devices.registered_devices)
+RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE p_device.trust_level
+    WHEN 'pending' THEN devices.fn_refusal('device_pending')
+    WHEN 'revoked' THEN devices.fn_refusal('device_revoked')
+    WHEN 'blocked' THEN devices.fn_refusal('device_blocked')
+  END
+$$;
+
+-- Commits what a suspension or its end came to.
+CREATE FUNCTION devices.fn_commit_suspension(p_request devices.request, p_device devices.registered_devices)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN devices.fn_operation_commit(p_request.parts, p_device.lenser_id, p_device.id, devices.fn_ok(jsonb_build_object(
+    'device_id', p_device.id,
+    'name', p_device.name,
+    'trust_level', p_device.trust_level,
+    'trust_reason', p_device.trust_reason)));
+END
+$$;
+
+-- Makes a device of the session's account unhealthy. When it returns, no claim of the device that the level forbids is in
+-- flight, and none succeeds (law 7). One that is unhealthy already keeps the reason that it has.
+CREATE FUNCTION devices.fn_device_suspend(p_envelope text)
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_request devices.request := devices.fn_request_open(p_envelope, 'suspend', true);
+  v_own record;
+  v_device devices.registered_devices;
+  v_refusal jsonb;
+BEGIN
+  IF v_request.outcome IS NOT NULL THEN
+    RETURN v_request.outcome;
+  END IF;
+  SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
+  v_device := v_own.device;
+  v_refusal := v_own.refusal;
+  v_refusal := coalesce(v_refusal, devices.fn_suspension_refusal(v_device));
+  IF v_refusal IS NOT NULL THEN
+    RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
+  END IF;
+  IF v_device.trust_level <> 'unhealthy' THEN
+    UPDATE devices.registered_devices
+       SET trust_level = 'unhealthy', trust_actor = 'owner',
+           trust_reason = concat_ws(': ', 'suspended by its owner', (v_request.parts).body->>'reason')
+     WHERE id = v_device.id
+    RETURNING * INTO v_device;
+  END IF;
+  RETURN devices.fn_commit_suspension(v_request, v_device);
+END
+$$;
+
+-- The level that an unhealthy device returns to: the one that it left, or `offline`, which keeps that one, where nothing was
+-- heard of it for so long that it would be offline by now.
+CREATE FUNCTION devices.fn_reinstated_level(p_device devices.registered_devices)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN devices.fn_is_silent(p_device) THEN 'offline' ELSE p_device.earlier_level END
+$$;
+
+-- Clears an unhealthy device of the session's account. Not one whose key two machines know: with that key, either of them
+-- would be trusted again, so its owner replaces it (`reprove`).
+CREATE FUNCTION devices.fn_device_reinstate(p_envelope text)
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_request devices.request := devices.fn_request_open(p_envelope, 'reinstate', true);
+  v_own record;
+  v_device devices.registered_devices;
+  v_refusal jsonb;
+BEGIN
+  IF v_request.outcome IS NOT NULL THEN
+    RETURN v_request.outcome;
+  END IF;
+  SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
+  v_device := v_own.device;
+  v_refusal := v_own.refusal;
+  v_refusal := coalesce(v_refusal, devices.fn_suspension_refusal(v_device));
+  IF v_refusal IS NULL AND v_device.trust_level = 'unhealthy' AND v_device.trust_reason = 'identity_forked' THEN
+    v_refusal := devices.fn_refusal('reprove_needed');
+  END IF;
+  IF v_refusal IS NOT NULL THEN
+    RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
+  END IF;
+  IF v_device.trust_level = 'unhealthy' THEN
+    UPDATE devices.registered_devices
+       SET trust_level = devices.fn_reinstated_level(v_device), trust_reason = 'reinstated by its owner', trust_actor = 'owner'
+     WHERE id = v_device.id
+    RETURNING * INTO v_device;
+  END IF;
+  RETURN devices.fn_commit_suspension(v_request, v_device);
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION devices.fn_device_suspend(text), devices.fn_device_reinstate(text) TO ltg_registrar;
