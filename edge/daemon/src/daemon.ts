@@ -7,6 +7,7 @@ import { type Boot, boot } from './boot.ts'
 import { checkOperation } from './check-operation.ts'
 import { isClockOff } from './checks/clock.ts'
 import type { EdgeConfig } from './config.ts'
+import { createCanary } from './gateway/canary.ts'
 import { type DeviceSession, openDeviceSession } from './gateway/device-session.ts'
 import { createHeartbeat } from './gateway/heartbeat.ts'
 import { connectGateway, type Link } from './gateway/link.ts'
@@ -141,9 +142,13 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   })
   outbox.failAll('device_revoked', 'this machine was enrolled anew', identity.device_id)
 
-  const status = () =>
-    describe(booted, { presence, trust, since, outbox: outbox.status(), heartbeatAt: heartbeat.acceptedAt() })
-  const methods = createMethods({ identity, outbox, presence, status, refresh: async () => session?.refresh() })
+  const canary = createCanary(now)
+  const binds: string[] = []
+  const status = () => ({
+    ...describe(booted, { presence, trust, since, outbox: outbox.status(), heartbeatAt: heartbeat.acceptedAt() }),
+    binds,
+  })
+  const methods = createMethods({ identity, outbox, presence, canary, status, refresh: async () => session?.refresh() })
   const pages = createPages({
     identity: () => describeIdentity(identity),
     obstacle: presence.obstacle,
@@ -158,13 +163,14 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     booted.release()
     throw error
   })
+  binds.push(http.address)
 
   const open = (opened: Link): void => {
     link = opened
     presence.onLink('connected')
     opened.onEvent(presence.onLink)
     session = openDeviceSession({
-      ...{ link: opened, identity, signer, trust, outbox, heartbeat, timing: config, logger, now },
+      ...{ link: opened, identity, signer, trust, outbox, heartbeat, canary, timing: config, logger, now },
       onStanding: (standing) => {
         const { clockOffsetMs } = standing
         const isFirst = !knowsClock && clockOffsetMs !== undefined
@@ -188,7 +194,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
   return {
     socket: config.socket,
-    binds: [http.address],
+    binds,
     failed,
     stop: async () => {
       stopping.abort()

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CodedError, type KindName, type ReasonCode } from '@lenserfight/schemas'
+import type { Canary } from './gateway/canary.ts'
 import type { Operation } from './outbox/operations.ts'
 import type { Outbox } from './outbox/types.ts'
 import { type Presence, refusalIn } from './presence.ts'
@@ -12,6 +13,7 @@ export interface MethodsOptions {
   readonly identity: Enrolled
   readonly outbox: Outbox
   readonly presence: Presence
+  readonly canary: Canary
   readonly status: () => Readonly<Record<string, unknown>>
   /** Asks the gateway for the device's state anew. */
   readonly refresh: () => Promise<void>
@@ -28,7 +30,7 @@ const asReport = (operation: Operation) => ({
 })
 
 /** What the socket's methods do. */
-export const createMethods = ({ identity, outbox, presence, status, refresh }: MethodsOptions): Methods => {
+export const createMethods = ({ identity, outbox, presence, canary, status, refresh }: MethodsOptions): Methods => {
   const enqueue = (kind: KindName, body: Readonly<Record<string, unknown>>): Operation =>
     outbox.enqueue({ kid: identity.device_id, kind, body })
 
@@ -64,6 +66,10 @@ export const createMethods = ({ identity, outbox, presence, status, refresh }: M
     'run.attest': async ({ attestation, timeout_ms }, signal) => {
       const { opId } = enqueue('attestation', attestation)
       return asReport((await outbox.wait(opId, timeout_ms, signal)) as Operation)
+    },
+    canary: async ({ timeout_ms }, signal) => {
+      await checkState('canary')
+      return canary.send(timeout_ms, signal)
     },
     'operation.wait': async ({ op_id, timeout_ms }, signal) => {
       const operation = await outbox.wait(op_id, timeout_ms, signal)

@@ -11,6 +11,7 @@ import {
 } from '@lenserfight/schemas'
 import type { Outbox } from '../outbox/types.ts'
 import type { Enrolled } from '../settings.ts'
+import type { Canary } from './canary.ts'
 import { createGatewayClient, type GatewayClient, resultOf } from './client.ts'
 import type { Heartbeat } from './heartbeat.ts'
 import type { Link, LinkEvent } from './link.ts'
@@ -50,6 +51,7 @@ export interface DeviceSessionOptions {
   readonly trust: GatewayTrust
   readonly outbox: Outbox
   readonly heartbeat: Heartbeat
+  readonly canary: Canary
   readonly timing: SessionTiming
   readonly logger: Logger
   readonly onStanding: (standing: Standing | NoStanding) => void
@@ -86,7 +88,8 @@ const calmly = (act: () => void): (() => void) => {
 }
 
 export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession => {
-  const { link, identity, signer, trust, outbox, heartbeat, timing, logger, onStanding, now = Date.now } = options
+  const { link, identity, signer, trust, timing, logger, onStanding, now = Date.now } = options
+  const { outbox, heartbeat, canary } = options
   /** The kinds that this connection was admitted for, once they are known. */
   let admitted: readonly KindName[] | undefined
   let level: DeviceLevel | undefined
@@ -100,6 +103,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     ...{ link, signer, trust, logger, lenser: identity.lenser },
     onReceipt: (items, service) => {
       heartbeat.receive(items, service)
+      canary.receive(items, service)
       outbox.receive(items, service)
     },
     // Its key may be newer than the list on disk, and a status answer brings the list.
@@ -108,6 +112,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
 
   const pauseSending = (): void => {
     heartbeat.stop()
+    canary.detach()
     outbox.detach()
     admitted = undefined
   }
@@ -119,6 +124,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
       publish: client.publish,
     })
     if (kinds.includes('heartbeat')) heartbeat.start(client)
+    if (kinds.includes('canary')) canary.attach(client)
   }
   const apply = (standing: Standing): void => {
     level = standing.level

@@ -25,6 +25,7 @@ export const methods = {
   status: Type.Object({}, closed),
   'run.start': Type.Object({ run: Partial, timeout_ms: TimeoutMs }, closed),
   'run.attest': Type.Object({ attestation: Partial, timeout_ms: TimeoutMs }, closed),
+  canary: Type.Object({ timeout_ms: TimeoutMs }, closed),
   'operation.wait': Type.Object({ op_id: Type.String(), timeout_ms: TimeoutMs }, closed),
 } as const
 export type MethodName = keyof typeof methods

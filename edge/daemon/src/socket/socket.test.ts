@@ -18,6 +18,7 @@ const serve = async (t: ExecutionContext, more: Partial<Methods> = {}) => {
     status: async () => ({ up: true }),
     'run.start': async ({ run }) => ({ run }),
     'run.attest': async () => ({}),
+    canary: async () => ({}),
     'operation.wait': async () => {
       throw new CodedError('device_pending', 'x')
     },
