@@ -44,6 +44,7 @@ CREATE TABLE devices.registered_devices (
   -- DR-5.
   CONSTRAINT approved_has_public_key
     CHECK (trust_level IN ('pending', 'revoked', 'blocked') OR public_key IS NOT NULL),
+  CHECK ((former_public_key IS NULL) = (former_key_until IS NULL)),
   CHECK (trust_level <> 'revoked' OR revoked_at IS NOT NULL)
 ) WITH (fillfactor = 70);
 -- DR-4. A revoked device's name becomes free, also where the platform blocks that device afterwards.
@@ -210,11 +211,12 @@ CREATE TRIGGER audit_transition AFTER UPDATE ON devices.registered_devices
   FOR EACH STATEMENT EXECUTE FUNCTION devices.fn_audit_transition();
 ALTER TABLE devices.registered_devices ENABLE ALWAYS TRIGGER audit_transition;
 
--- The record of each signer that has one: a device by its id, a session by its key's. A device's key is the one that the owner
--- approved, or while pending the one that it brought.
+-- The record of each signer that has one: a device by its id, a session by its key's. A device's key is the one in force, or
+-- while pending the one that it brought. The key before it is there as long as a message that it signed may still be judged.
 CREATE FUNCTION devices.fn_signers(p_kids uuid[])
 RETURNS TABLE (
-  kid uuid, signer text, lenser_id uuid, public_key bytea, trust_level text, expires_at timestamptz, revoked_at timestamptz
+  kid uuid, signer text, lenser_id uuid, public_key bytea, trust_level text, expires_at timestamptz, revoked_at timestamptz,
+  key_number integer, former_public_key bytea
 )
 LANGUAGE plpgsql
 STABLE SECURITY DEFINER
@@ -223,11 +225,13 @@ AS $$
 BEGIN
   RETURN QUERY
   SELECT d.id, 'device', d.lenser_id, coalesce(d.public_key, d.submitted_public_key), d.trust_level,
-         NULL::timestamptz, d.revoked_at
+         NULL::timestamptz, d.revoked_at, d.key_number,
+         CASE WHEN d.former_key_until > now() - devices.fn_claim_keep_seconds() * interval '1 second'
+              THEN d.former_public_key END
     FROM devices.registered_devices d
    WHERE d.id = ANY (p_kids)
   UNION ALL
-  SELECT s.kid, 'session', s.lenser_id, s.public_key, NULL, s.expires_at, s.revoked_at
+  SELECT s.kid, 'session', s.lenser_id, s.public_key, NULL, s.expires_at, s.revoked_at, NULL, NULL
     FROM lensers.sessions s
    WHERE s.kid = ANY (p_kids);
 END

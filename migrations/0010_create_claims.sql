@@ -14,13 +14,16 @@ CREATE TABLE devices.envelope_claims (
   -- Of the signer as it was at the claim; null for a session that nobody vouched for yet.
   lenser_id uuid,
   trust_level text,
+  -- Which of a device's keys signed it; null for a session.
+  key_number integer,
   -- Which message it was. A redelivery has the digest and these three equal; only the ingress door has redeliveries.
   stream text,
   seq bigint,
   stored_ns bigint,
   claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (kid, nonce, iat),
-  CHECK ((door = 'ingress') = (stream IS NOT NULL AND seq IS NOT NULL AND stored_ns IS NOT NULL))
+  CHECK ((door = 'ingress') = (stream IS NOT NULL AND seq IS NOT NULL AND stored_ns IS NOT NULL)),
+  CHECK (door <> 'ingress' OR key_number IS NOT NULL)
 ) PARTITION BY RANGE (iat);
 
 ALTER TABLE devices.envelope_claims ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

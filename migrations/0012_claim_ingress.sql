@@ -4,7 +4,9 @@ SET LOCAL ROLE ltg_owner;
 -- p_keys are the public keys (hex) that the verifier checked p_signers' signatures with; digests are hex too, times nanoseconds.
 --
 -- Returns a verdict a message: 'ok', a reason code, or the mark 'key_changed': that signer has another key now, nothing was
--- claimed, check again. In this order: the same message before → its verdict then; iat_window; device_<state>; nonce_replay.
+-- claimed, check again. In this order: the same message before → its verdict then; signature_mismatch where the key that signed
+-- was replaced before the broker stored it (nothing is claimed: a dead key spends no nonce); iat_window; device_<state>;
+-- key_expired; nonce_replay.
 -- Raises LT010 where the broker's clock is ahead of the database's by over storeLeadSeconds: no time can be judged then.
 --
 -- Each statement sees what was committed before it began, so their order is what matters here.
@@ -25,7 +27,9 @@ DECLARE
   v_window CONSTANT bigint := devices.fn_limit('iatWindowSeconds') * c_second;
   v_now bigint;
   v_oldest bigint;
+  v_latest timestamptz;
   v_changed uuid[];
+  v_former uuid[] := '{}';
   v_verdicts text[];
   v_claimed bigint;
 BEGIN
@@ -35,6 +39,7 @@ BEGIN
 
   v_now := (extract(epoch FROM clock_timestamp()) * c_second)::bigint;
   v_oldest := v_now - devices.fn_limit('storeLagSeconds') * c_second;
+  v_latest := clock_timestamp() + devices.fn_limit('storeLeadSeconds') * interval '1 second';
   IF (SELECT max(s) FROM unnest(p_stored) AS s) > v_now + devices.fn_limit('storeLeadSeconds') * c_second THEN
     RAISE EXCEPTION 'the broker''s clock is ahead of the database''s' USING ERRCODE = 'LT010';
   END IF;
@@ -43,17 +48,31 @@ BEGIN
     FROM unnest(p_signers, p_keys) AS s (kid, public_key)
     LEFT JOIN devices.registered_devices AS d ON d.id = s.kid
    WHERE decode(s.public_key, 'hex') IS DISTINCT FROM coalesce(d.public_key, d.submitted_public_key);
+  IF cardinality(v_changed) > 0 THEN
+    SELECT coalesce(array_agg(s.kid) FILTER (WHERE decode(s.public_key, 'hex') = d.former_public_key), '{}'),
+           coalesce(array_agg(s.kid) FILTER (WHERE decode(s.public_key, 'hex') IS DISTINCT FROM d.former_public_key), '{}')
+      INTO v_former, v_changed
+      FROM unnest(p_signers, p_keys) AS s (kid, public_key)
+      LEFT JOIN devices.registered_devices AS d ON d.id = s.kid
+     WHERE s.kid = ANY (v_changed);
+  END IF;
 
   WITH m AS MATERIALIZED (
-    SELECT m.*, d.lenser_id, d.trust_level,
+    SELECT m.*, d.lenser_id, d.trust_level, d.key_number - (m.kid = ANY (v_former))::integer AS key_number,
            CASE
              WHEN d.id IS NULL OR m.kid = ANY (v_changed) THEN 'key_changed'
+             WHEN m.kid = ANY (v_former) AND m.stored > extract(epoch FROM d.former_key_until) * c_second
+               THEN 'signature_mismatch'
              -- Signed times are whole seconds, of any size: the bounds are rounded instead.
              WHEN m.iat > (m.stored + v_window) / c_second
                OR m.iat < (m.stored - v_window + c_second - 1) / c_second
                OR m.stored < v_oldest THEN 'iat_window'
              WHEN NOT EXISTS (SELECT FROM devices.kind_states AS k WHERE k.kind = m.kind AND k.trust_level = d.trust_level)
                THEN 'device_' || d.trust_level
+             -- The first question alone is asked of nearly every message.
+             WHEN d.key_expires_at < v_latest AND m.stored > extract(epoch FROM d.key_expires_at) * c_second
+              AND NOT EXISTS (SELECT FROM devices.kind_states AS k WHERE k.kind = m.kind AND k.trust_level = 'unhealthy')
+               THEN 'key_expired'
              ELSE 'ok'
            END AS verdict
       FROM unnest(p_kids, p_nonces, p_iats, p_kinds, p_digests, p_seqs, p_stored) WITH ORDINALITY
@@ -63,12 +82,12 @@ BEGIN
     -- A nonce twice in the batch belongs to the message that comes first. One spent before is found here for certain, since its
     -- lock is held: hence no ON CONFLICT, which would cost a quarter of the call.
     INSERT INTO devices.envelope_claims
-      (kid, nonce, iat, door, kind, digest, verdict, lenser_id, trust_level, stream, seq, stored_ns)
+      (kid, nonce, iat, door, kind, digest, verdict, lenser_id, trust_level, key_number, stream, seq, stored_ns)
     SELECT DISTINCT ON (m.kid, m.nonce)
            m.kid, m.nonce, m.iat, 'ingress', m.kind, decode(m.digest, 'hex'), m.verdict, m.lenser_id, m.trust_level,
-           p_stream, m.seq, m.stored
+           m.key_number, p_stream, m.seq, m.stored
       FROM m
-     WHERE m.verdict <> 'key_changed'
+     WHERE m.verdict NOT IN ('key_changed', 'signature_mismatch')
        AND NOT EXISTS (SELECT FROM devices.envelope_claims AS c WHERE c.kid = m.kid AND c.nonce = m.nonce)
      ORDER BY m.kid, m.nonce, m.idx
     RETURNING 1

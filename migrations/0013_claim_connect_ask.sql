@@ -9,7 +9,10 @@ CREATE TYPE devices.claim_signer AS (
   trust_level text,
   is_over boolean,
   -- Of a session.
-  scope text
+  scope text,
+  -- Of a device.
+  key_number integer,
+  is_key_over boolean
 );
 
 -- Who signs under that kid: a device, a session, or a session key that nobody vouched for yet (`unknown`).
@@ -23,13 +26,16 @@ BEGIN
   -- Waits for a change of trust level in flight; the next statement then sees it (law 7).
   PERFORM FROM devices.registered_devices AS d WHERE d.id = p_kid FOR KEY SHARE;
   IF FOUND THEN
-    SELECT 'device', d.lenser_id, coalesce(d.public_key, d.submitted_public_key), d.trust_level, false, NULL INTO v_signer
+    SELECT 'device', d.lenser_id, coalesce(d.public_key, d.submitted_public_key), d.trust_level, false, NULL,
+           d.key_number, coalesce(d.key_expires_at <= clock_timestamp(), false)
+      INTO v_signer
       FROM devices.registered_devices AS d WHERE d.id = p_kid;
     RETURN v_signer;
   END IF;
   PERFORM FROM lensers.sessions AS s WHERE s.kid = p_kid FOR SHARE;
   IF FOUND THEN
-    SELECT 'session', s.lenser_id, s.public_key, NULL, s.revoked_at IS NOT NULL OR s.expires_at <= clock_timestamp(), s.scope
+    SELECT 'session', s.lenser_id, s.public_key, NULL, s.revoked_at IS NOT NULL OR s.expires_at <= clock_timestamp(), s.scope,
+           NULL, false
       INTO v_signer
       FROM lensers.sessions AS s WHERE s.kid = p_kid;
     RETURN v_signer;
@@ -65,7 +71,8 @@ BEGIN
   END IF;
   PERFORM FROM devices.kind_states AS k WHERE k.kind = p_kind AND k.trust_level = p_signer.trust_level;
   IF FOUND THEN
-    RETURN 'ok';
+    PERFORM FROM devices.kind_states AS k WHERE k.kind = p_kind AND k.trust_level = 'unhealthy';
+    RETURN CASE WHEN p_signer.is_key_over AND NOT FOUND THEN 'key_expired' ELSE 'ok' END;
   END IF;
   -- An owner's request is no device's to make, in whatever state.
   IF p_signer.trust_level IN ('approved', 'trusted', 'offline')
@@ -78,7 +85,7 @@ $$;
 
 -- Claims one message at a door without redeliveries. p_claim: {kid, kind, nonce, iat, digest, public_key}, the last two
 -- base64url, public_key being the key that the service checked the signature with. iat is judged by the database's clock.
--- Returns {verdict, signer, lenser_id, trust_level, scope, time}; verdict is 'ok', a reason code, or 'key_changed' (check again).
+-- Returns {verdict, signer, lenser_id, trust_level, key_number, key_expired, scope, time}; verdict is 'ok', a reason code, or 'key_changed' (check again).
 CREATE FUNCTION devices.fn_claim_once(p_door text, p_claim jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -109,15 +116,17 @@ BEGIN
     ELSE devices.fn_claim_state_verdict(v_signer, p_door, v_kind)
   END;
   IF v_verdict NOT IN ('unknown_session', 'key_changed') THEN
-    INSERT INTO devices.envelope_claims (kid, nonce, iat, door, kind, digest, verdict, lenser_id, trust_level)
-    SELECT v_kid, v_nonce, v_iat, p_door, v_kind, v_digest, v_verdict, v_signer.lenser_id, v_signer.trust_level
+    INSERT INTO devices.envelope_claims (kid, nonce, iat, door, kind, digest, verdict, lenser_id, trust_level, key_number)
+    SELECT v_kid, v_nonce, v_iat, p_door, v_kind, v_digest, v_verdict, v_signer.lenser_id, v_signer.trust_level,
+           v_signer.key_number
      WHERE NOT EXISTS (SELECT FROM devices.envelope_claims AS c WHERE c.kid = v_kid AND c.nonce = v_nonce);
     IF NOT FOUND AND v_verdict = 'ok' THEN
       v_verdict := 'nonce_replay';
     END IF;
   END IF;
   RETURN jsonb_build_object('verdict', v_verdict, 'signer', v_signer.signer, 'lenser_id', v_signer.lenser_id,
-    'trust_level', v_signer.trust_level, 'scope', v_signer.scope, 'time', floor(v_now));
+    'trust_level', v_signer.trust_level, 'key_number', v_signer.key_number,
+    'key_expired', coalesce(v_signer.is_key_over, false), 'scope', v_signer.scope, 'time', floor(v_now));
 END
 $$;
 

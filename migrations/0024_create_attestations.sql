@@ -7,6 +7,8 @@ CREATE TABLE execution.attestations (
   run_id uuid NOT NULL UNIQUE,
   lenser_id uuid NOT NULL,
   device_id uuid NOT NULL,
+  -- Which of the device's keys signed it: devices.device_keys.
+  key_number integer NOT NULL,
   op_id uuid NOT NULL,
   -- The envelope as received, and its SHA-256.
   wire bytea NOT NULL,
@@ -67,6 +69,9 @@ CREATE TABLE devices.heartbeats (
   digest bytea NOT NULL,
   -- The device's level when it was applied: the result, which is the same when it comes again.
   trust_level text NOT NULL,
+  -- Of its key in force then.
+  key_number integer,
+  key_expires_at timestamptz,
   PRIMARY KEY (device_id, stored_at, digest)
 );
 

@@ -2,8 +2,9 @@
 SET LOCAL ROLE ltg_owner;
 
 -- One envelope of a batch: what it says, whose it is, what its device is now, when the broker stored it.
--- step: `refused` (outcome says why), `known` (an operation with this outcome before), `new`, or `twin` (the same
--- operation as the item before it). run_id is for the appliers of runs.
+-- step: `refused` (outcome says why), `stale` (its key is good no more, and outcome says so, unless there was a result before),
+-- `known` (an operation with this outcome before), `new`, or `twin` (the same operation as the item before it). run_id is for the
+-- appliers of runs. key_number says which of its device's keys signed it.
 CREATE TYPE devices.verified_item AS (
   idx integer,
   parts devices.envelope_parts,
@@ -13,7 +14,8 @@ CREATE TYPE devices.verified_item AS (
   stored_at timestamptz,
   step text,
   outcome jsonb,
-  run_id uuid
+  run_id uuid,
+  key_number integer
 );
 
 -- Reads a batch and locks its devices in order: FOR KEY SHARE, so that whoever changes a trust level waits (law 7), or,
@@ -48,18 +50,26 @@ BEGIN
   RETURN (
     SELECT array_agg(
              ROW(item.idx, item.parts, item.lenser_id, item.trust_level, item.earlier_level, item.stored_at,
-                 CASE WHEN item.refusal IS NOT NULL THEN 'refused' END, item.refusal, NULL)::devices.verified_item
+                 CASE WHEN item.refusal IS NOT NULL THEN 'refused' WHEN item.stale IS NOT NULL THEN 'stale' END,
+                 coalesce(item.refusal, item.stale), NULL, item.key_number)::devices.verified_item
              ORDER BY (item.parts).kid, (item.parts).op_id, item.idx)
       FROM (
         SELECT p.idx::integer,
                ROW(p.digest, p.content_digest, p.kid, p.iat, p.nonce, p.kind, p.aud, p.op_id, p.body, p.wire)
                  ::devices.envelope_parts AS parts,
-               d.lenser_id, d.trust_level, d.earlier_level, to_timestamp(c.stored_ns / 1e9) AS stored_at,
+               d.lenser_id, d.trust_level, d.earlier_level, to_timestamp(c.stored_ns / 1e9) AS stored_at, c.key_number,
                CASE
                  WHEN p.kind IS DISTINCT FROM p_kind THEN devices.fn_refusal('kind_mismatch')
                  WHEN d.id IS NULL THEN devices.fn_refusal('unknown_device')
                  WHEN c.kid IS NULL THEN devices.fn_refusal('claim_expired')
-               END AS refusal
+               END AS refusal,
+               CASE
+                 WHEN c.key_number <> d.key_number
+                   THEN devices.fn_former_key_refusal(d.id, c.key_number, to_timestamp(c.stored_ns / 1e9))
+                 WHEN d.key_expires_at < to_timestamp(c.stored_ns / 1e9)
+                   AND NOT EXISTS (SELECT FROM devices.kind_states k WHERE k.kind = p.kind AND k.trust_level = 'unhealthy')
+                   THEN devices.fn_refusal('key_expired')
+               END AS stale
           FROM unnest(v_parts) WITH ORDINALITY
             AS p (digest, content_digest, kid, iat, nonce, kind, aud, op_id, body, wire, idx)
           LEFT JOIN devices.registered_devices d ON d.id = p.kid
@@ -79,12 +89,18 @@ DECLARE
   v_items devices.verified_item[] := p_items;
   v_item devices.verified_item;
   v_begun devices.envelope_parts;
+  v_known jsonb;
 BEGIN
   FOR n IN 1 .. coalesce(cardinality(p_items), 0) LOOP
     v_item := p_items[n];
-    CONTINUE WHEN v_item.step IS NOT NULL;
+    CONTINUE WHEN v_item.step = 'refused';
     IF ((v_item.parts).kid, (v_item.parts).op_id) = (v_begun.kid, v_begun.op_id) THEN
       v_item.step := 'twin';
+    ELSIF v_item.step = 'stale' THEN
+      -- A committed result outranks every rejection.
+      v_known := devices.fn_operation_begin(v_item.parts);
+      v_item.step := CASE WHEN v_known IS NULL THEN 'refused' ELSE 'known' END;
+      v_item.outcome := coalesce(v_known, v_item.outcome);
     ELSE
       v_item.outcome := devices.fn_operation_begin(v_item.parts);
       v_item.step := CASE WHEN v_item.outcome IS NULL THEN 'new' ELSE 'known' END;

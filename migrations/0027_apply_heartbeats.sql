@@ -21,10 +21,10 @@ BEGIN
 
   -- The record of those that are new, in the same transaction (AU-2).
   WITH fresh AS (
-    INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest, trust_level)
-    SELECT (g.parts).kid, g.stored_at, (g.parts).digest,
-           CASE g.trust_level WHEN 'offline' THEN g.earlier_level ELSE g.trust_level END
-      FROM unnest(v_good) g ORDER BY 1, 2, 3
+    INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest, trust_level, key_number, key_expires_at)
+    SELECT d.id, g.stored_at, (g.parts).digest,
+           CASE g.trust_level WHEN 'offline' THEN g.earlier_level ELSE g.trust_level END, d.key_number, d.key_expires_at
+      FROM unnest(v_good) g JOIN devices.registered_devices d ON d.id = (g.parts).kid ORDER BY 1, 2, 3
     ON CONFLICT DO NOTHING
     RETURNING h.device_id, h.digest
   )
@@ -50,9 +50,10 @@ BEGIN
 
   RETURN QUERY
   SELECT i.idx, devices.fn_addressed(i, CASE
-           WHEN i.outcome IS NOT NULL THEN i.outcome
-           WHEN h.digest IS NOT NULL THEN devices.fn_ok(jsonb_build_object('trust_level', h.trust_level))
-           ELSE devices.fn_state_refusal('heartbeat', i.trust_level) END)
+           WHEN i.step = 'refused' THEN i.outcome
+           WHEN h.digest IS NOT NULL THEN devices.fn_ok(jsonb_build_object(
+             'trust_level', h.trust_level, 'key_number', h.key_number, 'key_expires_at', devices.fn_unix(h.key_expires_at)))
+           ELSE coalesce(i.outcome, devices.fn_state_refusal('heartbeat', i.trust_level)) END)
     FROM unnest(v_items) i
     LEFT JOIN devices.heartbeats h
       ON h.device_id = (i.parts).kid AND h.stored_at = i.stored_at AND h.digest = (i.parts).digest

@@ -25,6 +25,7 @@ BEGIN
   v_new.run_id := v_body ->> 'run_id';
   v_new.lenser_id := p_item.lenser_id;
   v_new.device_id := (p_item.parts).kid;
+  v_new.key_number := p_item.key_number;
   v_new.op_id := (p_item.parts).op_id;
   v_new.wire := (p_item.parts).wire;
   v_new.digest := (p_item.parts).digest;

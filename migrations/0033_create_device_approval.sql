@@ -90,6 +90,9 @@ BEGIN
   v_device := v_own.device;
   v_refusal := v_own.refusal;
   v_refusal := coalesce(v_refusal, devices.fn_approval_refusal(v_device));
+  IF v_refusal IS NULL AND v_device.trust_level = 'pending' THEN
+    v_refusal := devices.fn_new_key_refusal(v_device.submitted_public_key);
+  END IF;
   IF v_refusal IS NOT NULL THEN
     RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
   END IF;

@@ -99,8 +99,8 @@ export const createWorld = async () => {
       const place = door === 'ingress' ? ['LTG_INGRESS', ++names, BigInt(stored) * 1_000_000n] : [null, null, null]
       await owner.query(
         `INSERT INTO devices.envelope_claims
-           (door, kid, nonce, iat, kind, digest, verdict, lenser_id, stream, seq, stored_ns)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+           (door, kid, nonce, iat, kind, digest, verdict, lenser_id, stream, seq, stored_ns, key_number)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1)`,
         [door, device.id, envelope.nonce, iat, body.kind, digest, verdict, device.lenser, ...place],
       )
     }

@@ -35,7 +35,7 @@ test('DH-2: a heartbeat updates last_heartbeat_at, daemon_version and gateway_st
   const outcome = await world.send(device, heartbeat({ daemon_version: '1.2.3', gateway_status: 'degraded' }), {
     stored,
   })
-  t.deepEqual(outcome.result, { trust_level: 'approved' })
+  t.deepEqual(outcome.result, { trust_level: 'approved', key_number: 1, key_expires_at: null })
   t.is(outcome.lenser, device.lenser)
   t.deepEqual(await rowOf(device), {
     trust_level: 'approved',
@@ -103,7 +103,7 @@ test('a heartbeat brings an offline device back to what it was, audited', async 
   for (const earlier of ['approved', 'trusted'] as const) {
     const device = await addDevice(earlier === 'trusted' ? ['approved', 'trusted', 'offline'] : ['approved', 'offline'])
     const outcome = await world.send(device, heartbeat())
-    t.deepEqual(outcome.result, { trust_level: earlier })
+    t.deepEqual(outcome.result, { trust_level: earlier, key_number: 1, key_expires_at: null })
     t.is((await rowOf(device)).trust_level, earlier)
     const { payload } = await world.one<{ payload: object }>(
       'SELECT payload FROM audit.hash_chains WHERE device_id = $1 ORDER BY seq DESC LIMIT 1',
@@ -115,7 +115,7 @@ test('a heartbeat brings an offline device back to what it was, audited', async 
 
 test('an unhealthy device may send heartbeats and stays unhealthy; a revoked or blocked one is refused', async (t) => {
   const unhealthy = await addDevice(['approved', 'unhealthy'])
-  t.deepEqual((await world.send(unhealthy, heartbeat())).result, { trust_level: 'unhealthy' })
+  t.like((await world.send(unhealthy, heartbeat())).result, { trust_level: 'unhealthy', key_number: 1 })
   for (const level of ['revoked', 'blocked'] as const) {
     const device = await addDevice(['approved', level])
     t.is((await world.send(device, heartbeat())).code, `device_${level}`)
