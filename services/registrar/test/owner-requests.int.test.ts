@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { limits } from '@lenserfight/schemas'
 import test from 'ava'
 import { codeOf, newKey, operation, resultOf, useWorld } from './_world.ts'
 
@@ -26,8 +27,9 @@ test('list: an owner sees their own devices, living ones first, with what tells 
   )
   const [first] = devices
   const fingerprint = `SHA256:${createHash('sha256').update(working.publicKey).digest('base64url')}`
-  const { created_at, ...shown } = first as { created_at: number }
+  const { created_at, key_expires_at, ...shown } = first as { created_at: number; key_expires_at: number }
   t.true(Math.abs(created_at - Date.now() / 1000) < 60)
+  t.true(Math.abs(key_expires_at - created_at - limits.keyMaxAgeDays * 24 * 3600) < 60)
   t.deepEqual(shown, {
     device_id: working.kid,
     name: 'working',
@@ -36,6 +38,8 @@ test('list: an owner sees their own devices, living ones first, with what tells 
     trust_level: 'approved',
     trust_reason: 'approved by its owner',
     fingerprint,
+    key_number: 1,
+    former_key_until: null,
     challenge_verified: true,
     last_heartbeat_at: null,
     daemon_version: null,

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { canonicalize, encodeBase64Url, newUuidV7, signingDigest, sodium } from '@lenserfight/envelope'
+import { canonicalize, encodeBase64Url, generateKeyPair, newUuidV7, signingDigest, sodium } from '@lenserfight/envelope'
 import { inSubject } from '@lenserfight/schemas'
 import { makeAccount, makeSession, type Signatory, setLevel } from '@lenserfight/testkit'
 import test from 'ava'
@@ -175,11 +175,11 @@ test('a key that changed after it was cached is read anew before anything is ref
   const first = world.sign(device)
   world.edge.publish(subject, first)
   await eventually(t, () => isVerified(first), 'the first key')
-  const fresh = { ...device, keys: (await world.device()).keys }
-  await world.owner.query('UPDATE devices.registered_devices SET public_key = $2 WHERE id = $1', [
-    device.kid,
-    Buffer.from(fresh.keys.publicKey),
-  ])
+  const fresh = { ...device, keys: generateKeyPair() }
+  await world.owner.query(
+    'UPDATE devices.registered_devices SET public_key = $2, key_number = key_number + 1 WHERE id = $1',
+    [device.kid, Buffer.from(fresh.keys.publicKey)],
+  )
   const [old, second] = [world.sign(device), world.sign(fresh)]
   t.is(await codeOf(subject, old), 'signature_mismatch')
   world.edge.publish(subject, second)
