@@ -51,6 +51,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'devices.fn_retired_keys',
     'devices.fn_signers',
     'execution.fn_compute_submission_trust',
+    'execution.fn_queue_compromised',
     'execution.fn_record_execution_attestation',
     'execution.fn_reevaluate_due',
     'execution.fn_run_start',
@@ -77,6 +78,7 @@ export const readableByTheirOwners = [
   'audit.hash_chains',
   'battles.contenders',
   'battles.submissions',
+  'devices.compromises',
   'devices.device_keys',
   'devices.registered_devices',
   'execution.attestations',
@@ -93,6 +95,7 @@ export const readableByTheirOwners = [
 export const appendOnly = [
   'agents.policy_evaluations',
   'audit.hash_chains',
+  'devices.compromises',
   'devices.operations',
   'execution.attestations',
   'execution.links',
