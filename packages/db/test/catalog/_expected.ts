@@ -18,7 +18,13 @@ export const ourSchemas = [
  * it is seen.
  */
 export const grantedFunctions: Record<string, readonly string[]> = {
-  ltg_broker_auth: ['devices.fn_claim_connect', 'devices.fn_signers'],
+  ltg_broker_auth: [
+    'devices.fn_admissions_kicked',
+    'devices.fn_admissions_prune',
+    'devices.fn_admissions_to_cut',
+    'devices.fn_claim_connect',
+    'devices.fn_signers',
+  ],
   ltg_registrar: [
     'audit.fn_audit_verify',
     'devices.fn_claim_ask',
