@@ -11,8 +11,7 @@ import {
   signEnvelope,
 } from '@lenserfight/envelope'
 import type { Stack } from '@lenserfight/local/stack'
-import { askSubject, hasCounter, inSubject, type KindName, nilUuid, type ReasonCode } from '@lenserfight/schemas'
-import { nextCounter } from '@lenserfight/testkit'
+import { askSubject, inSubject, nilUuid, type ReasonCode } from '@lenserfight/schemas'
 import { connect, type NatsConnection, nkeyAuthenticator } from '@nats-io/transport-node'
 
 export interface Signer {
@@ -102,8 +101,7 @@ export class Edge {
   }
 
   sign(signer: Signer, kind: string, members: object, over: { iat?: number; key?: PrivateKey } = {}): Uint8Array {
-    const counted = hasCounter(kind as KindName) ? { counter: nextCounter() } : {}
-    const body = { kind, aud: this.#stack.descriptor.gateway_id, ...counted, ...members }
+    const body = { kind, aud: this.#stack.descriptor.gateway_id, ...members }
     return signEnvelope({ kid: signer.kid, key: signer.key, ...over, body }).bytes
   }
 

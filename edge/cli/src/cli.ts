@@ -2,6 +2,7 @@ import yargs, { type Argv } from 'yargs'
 import manifest from '../package.json' with { type: 'json' }
 import type { Choose } from './grammar/act.ts'
 import { deviceCommands } from './grammar/devices.ts'
+import { doctorCommand } from './grammar/doctor.ts'
 import { machineCommands } from './grammar/machine.ts'
 import { noDashes, runCommand } from './grammar/run.ts'
 import { sessionCommands } from './grammar/session.ts'
@@ -36,6 +37,7 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
   cli.command('gateway', 'Devices, runners, daemon and audit', (gateway) => {
     deviceCommands(gateway, choose)
     machineCommands(gateway, choose)
+    doctorCommand(gateway, choose)
     return gateway.demandCommand(1, noCommand).example('$0 gateway status', '')
   })
   return cli.example('$0 login --dev', 'sign in at the local stack').example('$0 run -- make test', 'run and attest')

@@ -1,5 +1,6 @@
 import { userInfo } from 'node:os'
 import { type EdgeConfig, readEdgeConfig } from '@lenserfight/daemon/client'
+import { CodedError } from '@lenserfight/schemas'
 
 /** What the command line is told from outside. With `terminal.ts` the only place of this package that reads the environment. */
 export interface CliConfig {
@@ -9,9 +10,20 @@ export interface CliConfig {
   readonly userName: string
   readonly isCi: boolean
   readonly hasDisplay: boolean
+  /** `LF_GATEWAY_DOCTOR_TIMEOUT_MS`: how long one check may take. */
+  readonly doctorMs: number
 }
 
-/** @throws CodedError as `readEdgeConfig` does */
+const defaultDoctorMs = '4000'
+const mostDoctorMs = 60_000
+
+const readDoctorMs = (text: string): number => {
+  const ms = Number(text)
+  if (/^\d{3,5}$/.test(text) && ms <= mostDoctorMs) return ms
+  throw new CodedError('config_invalid', `LF_GATEWAY_DOCTOR_TIMEOUT_MS is a number from 100 to ${mostDoctorMs}`)
+}
+
+/** @throws CodedError as `readEdgeConfig` does, `config_invalid` */
 export const readCliConfig = (env: NodeJS.ProcessEnv = process.env): CliConfig =>
   Object.freeze({
     edge: readEdgeConfig(env),
@@ -20,4 +32,5 @@ export const readCliConfig = (env: NodeJS.ProcessEnv = process.env): CliConfig =
     userName: env.USER || userInfo().username,
     isCi: (env.CI ?? '') !== '',
     hasDisplay: Boolean(env.DISPLAY || env.WAYLAND_DISPLAY),
+    doctorMs: readDoctorMs(env.LF_GATEWAY_DOCTOR_TIMEOUT_MS || defaultDoctorMs),
   })

@@ -1,14 +1,28 @@
 import { CodedError } from '@lenserfight/schemas'
 import { type Act, createCli, noCommand } from './cli.ts'
 import { Told } from './commands/told.ts'
+import type { CliConfig } from './config.ts'
+import type { Unconfigured } from './grammar/act.ts'
 import { createOutput, failureOf, type Output, tellFailure } from './output.ts'
 import { Ending } from './run/signals.ts'
 import { wantsColours } from './terminal.ts'
 
-const execute = async (act: Act, output: Output): Promise<number> => {
+interface Chosen {
+  readonly act: Act
+  readonly unconfigured: Unconfigured | undefined
+}
+
+const execute = async ({ act, unconfigured }: Chosen, output: Output): Promise<number> => {
   // What only a command needs is loaded only for one: help and a misspelt word are told at once.
   const [{ readCliConfig }, { createContext }] = await Promise.all([import('./config.ts'), import('./context.ts')])
-  const context = createContext(readCliConfig(), output)
+  let config: CliConfig
+  try {
+    config = readCliConfig()
+  } catch (error) {
+    if (unconfigured === undefined || !(error instanceof CodedError)) throw error
+    return unconfigured(output, error)
+  }
+  const context = createContext(config, output)
   try {
     return (await act(context)) ?? 0
   } finally {
@@ -30,9 +44,9 @@ export const main = async (argv: readonly string[]): Promise<number> => {
   // The standard output of `lf run` is its command's, even where there came to be none.
   const results = words.find((word) => !word.startsWith('-')) === 'run' ? 2 : 1
   const output = createOutput({ json: words.includes('--json'), colours: wantsColours(), results })
-  let chosen: Act | undefined
-  const choose = (act: Act): void => {
-    chosen = act
+  let chosen: Chosen | undefined
+  const choose = (act: Act, unconfigured?: Unconfigured): void => {
+    chosen = { act, unconfigured }
   }
   const refuse = (message: string): never => {
     throw new CodedError('usage', message)

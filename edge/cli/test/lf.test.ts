@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -53,6 +53,7 @@ const commands = [
   'gateway identity show',
   'gateway serve',
   'gateway status',
+  'gateway doctor',
   'gateway operation',
   'gateway audit verify',
 ]
@@ -159,6 +160,35 @@ test.serial('exit code 5: a machine that is not enrolled runs nothing', (t) => {
   t.regex(stderr, /^not_enrolled: /)
   t.is(lf('gateway status').status, 5)
   t.is(lf('gateway identity show').status, 5)
+})
+
+test.serial('DG-1: the doctor finds what a new machine lacks, makes nothing, and is exit code 3', (t) => {
+  const home = newHome()
+  const { status, stdout } = lf('gateway doctor', { home })
+  t.is(status, 3)
+  t.regex(stdout, /\n✗ identity +not_enrolled: .*\n/)
+  t.regex(stdout, /This machine is new here: `lf login`, then `lf gateway identity init`\.\n$/)
+  t.false(existsSync(join(home, 'lf', 'gateway', 'state.db')))
+  const only = lf('gateway doctor --json --check config,daemon', { home })
+  const { ok, checks } = JSON.parse(only.stdout) as { ok: boolean; checks: { check: string; code: string | null }[] }
+  t.deepEqual([only.status, ok], [3, false])
+  t.deepEqual(
+    checks.map(({ check, code }) => [check, code]),
+    [
+      ['daemon', 'not_enrolled'],
+      ['config', null],
+    ],
+  )
+  t.is(lf('gateway doctor --check config', { home }).status, 0)
+})
+
+test.serial('SH-4: the doctor finds a service_role credential, and says where without saying what', (t) => {
+  const { status, stdout } = lf('gateway doctor --json', { env: { SOME_VARIABLE: 'sb_secret_abcdefgh' } })
+  const { checks } = JSON.parse(stdout) as { checks: { check: string; ok: boolean; code: string; detail: string }[] }
+  t.is(status, 3)
+  t.true(checks.every(({ ok, code }) => !ok && code === 'service_role_in_daemon'))
+  t.is(checks.find(({ check }) => check === 'config')?.detail, 'environment: SOME_VARIABLE')
+  t.false(stdout.includes('sb_secret_'))
 })
 
 test.serial('exit code 4: without a daemon nothing runs', (t) => {

@@ -6,7 +6,6 @@ import {
   serviceNames,
   servicePermissions,
 } from '@lenserfight/schemas'
-import { systemInbox } from './connect-system.ts'
 
 export interface BrokerConfigOptions {
   /** Public user NKey of each worker. */
@@ -48,7 +47,7 @@ const list = (name: string, lines: readonly string[]): string =>
 const edgeSubscriptions = 16
 const edgeConnections = limits.brokerConnections - limits.workerConnections
 
-const kick = { publish: ['$SYS.REQ.SERVER.*.KICK'], subscribe: [`${systemInbox}.>`] }
+const kick = { publish: ['$SYS.REQ.SERVER.*.KICK'], subscribe: ['_INBOX_system.>'] }
 const everything = { publish: ['ltg.v1.>'], subscribe: ['ltg.v1.>'] }
 
 /**

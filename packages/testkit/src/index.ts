@@ -1,4 +1,3 @@
-export { nextCounter } from './counter.ts'
 export { readTestEnvironment, type TestEnvironment, testVariables } from './env.ts'
 export {
   type Account,

@@ -14,7 +14,6 @@ const challenge = (over: object = {}, key = keys.privateKey): VerifiedItem => {
   const body = {
     kind: 'challenge',
     aud: gatewayId,
-    counter: 1,
     op_id: newUuidV7(),
     device_id: kid,
     challenge: randomNonce(),

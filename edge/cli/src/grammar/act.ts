@@ -1,8 +1,12 @@
+import type { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
+import type { Output } from '../output.ts'
 
 /** What a command does; a number is its exit code. */
 export type Act = (context: Context) => Promise<number | undefined>
-export type Choose = (act: Act) => void
+/** What a command says where the configuration is refused, for one whose finding that is; returns its exit code. */
+export type Unconfigured = (output: Output, error: CodedError) => Promise<number>
+export type Choose = (act: Act, unconfigured?: Unconfigured) => void
 
 /** A command that says by throwing alone that it failed. */
 export const asVoid =

@@ -21,6 +21,8 @@ export interface Owner {
   readonly descriptor: Descriptor
   /** @throws CodedError the refusal's code, `answer_timeout` */
   readonly request: (kind: KindName, body: object) => Promise<Readonly<Record<string, unknown>>>
+  /** The signed answer as it came, refusal or not. */
+  readonly ask: GatewayClient['ask']
   readonly close: () => Promise<void>
 }
 
@@ -74,6 +76,7 @@ export const connectOwner = async (context: Context): Promise<Owner> => {
     session,
     descriptor,
     request: async (kind, body) => resultOf(await client.ask(kind, body, { deadlineMs: requestMs })),
+    ask: client.ask,
     close,
   }
 }

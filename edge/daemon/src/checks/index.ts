@@ -5,14 +5,13 @@ export { type ConfigFacts, judgeConfig } from './config.ts'
 export { judgeDaemon } from './daemon.ts'
 export { type DeviceStanding, type IdentityFacts, judgeIdentity, requireIdentity } from './identity.ts'
 export { checkKeychain, readDeviceKeys } from './keychain.ts'
+export { type CheckName, checkNames } from './names.ts'
 export { type Check, runChecks } from './run-checks.ts'
 export { hostOf, judgeTransport, reachGateway, type TransportFacts } from './transport.ts'
 export {
   asFailed,
   type CheckData,
-  type CheckName,
   type CheckResult,
-  checkNames,
   demand,
   type Failed,
   type Passed,

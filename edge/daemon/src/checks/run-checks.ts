@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { CodedError, type ReasonCode } from '@lenserfight/schemas'
-import { asFailed, asResult, type CheckName, type CheckResult, type Failed, type Verdict } from './types.ts'
+import type { CheckName } from './names.ts'
+import { asFailed, asResult, type CheckResult, type Failed, type Verdict } from './types.ts'
 
 /** One question, with whom to ask. */
 export interface Check {

@@ -1,8 +1,5 @@
 import { CodedError, type ReasonCode, reasonOf } from '@lenserfight/schemas'
-
-/** The questions that can be asked of a machine (DG; RFC-0003 §8). The doctor asks all of them, a daemon before it starts. */
-export const checkNames = ['clock', 'keychain', 'identity', 'daemon', 'transport', 'bus', 'config'] as const
-export type CheckName = (typeof checkNames)[number]
+import type { CheckName } from './names.ts'
 
 /** What was found out, for programs: without secrets. */
 export type CheckData = Readonly<Record<string, unknown>>

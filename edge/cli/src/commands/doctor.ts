@@ -1,0 +1,56 @@
+import { type CheckName, type CheckResult, checkNames, runChecks } from '@lenserfight/daemon/checks'
+import { type CodedError, exitCodes, reasonOf } from '@lenserfight/schemas'
+import type { Context } from '../context.ts'
+import { checksOf } from '../doctor/checks.ts'
+import { type Output, plain } from '../output.ts'
+
+const widest = Math.max(...checkNames.map((name) => name.length))
+
+/** One line a check: what was asked, whether all is well, and if not, its code and what to do. */
+const lineOf = ({ good, bad, faint }: Output, result: CheckResult): string => {
+  const { check, ok, code, detail, fix, warning, ms } = result
+  const name = check.padEnd(widest)
+  if (ok) {
+    const warned = warning === null ? '' : `  ${bad('!')} ${plain(warning)}`
+    return `${good('✓')} ${name}  ${plain(detail)} ${faint(`(${ms} ms)`)}${warned}`
+  }
+  const told = detail === fix ? plain(detail) : `${plain(detail)}. ${plain(fix ?? '')}`
+  return `${bad('✗')} ${name}  ${bad(code ?? '')}: ${told}`
+}
+
+/** Whoever asks before anything was set up is told how to begin, besides what is missing. */
+const isNew = (checks: readonly CheckResult[]): boolean =>
+  checks.some(({ check, code }) => check === 'identity' && code === 'not_enrolled')
+
+const tell = (output: Output, checks: readonly CheckResult[]): number | undefined => {
+  const failed = checks.filter(({ ok }) => !ok).length
+  output.result({ ok: failed === 0, checks }, [
+    ...checks.map((result) => lineOf(output, result)),
+    ...(failed === 0 ? [] : [`${failed} of ${checks.length} checks failed.`]),
+    ...(isNew(checks) ? ['This machine is new here: `lf login`, then `lf gateway identity init`.'] : []),
+  ])
+  return failed === 0 ? undefined : exitCodes.doctor
+}
+
+const isWanted = (wanted: readonly CheckName[], name: CheckName): boolean =>
+  wanted.length === 0 || wanted.includes(name)
+
+/** `lf gateway doctor`: what is wrong with this machine, and what to do. Exit code 3 where anything is (DG-1). */
+export const doctor = async (context: Context, wanted: readonly CheckName[]): Promise<number | undefined> => {
+  const { doctorMs } = context.config
+  const checks = checksOf(context, doctorMs).filter(({ name }) => isWanted(wanted, name))
+  return tell(context.output, await runChecks(checks, doctorMs))
+}
+
+/** The doctor where the configuration itself is refused (SH-4): that is the finding, and nothing else was looked at. */
+export const doctorUnconfigured = (output: Output, error: CodedError, wanted: readonly CheckName[]): number => {
+  const { code, detail } = error
+  const fix = reasonOf(code).message
+  const results = checkNames
+    .filter((name) => isWanted(wanted, name))
+    .map((check) => ({
+      ...{ check, ok: false, code, fix, warning: null, ms: 0 },
+      detail: check === 'config' ? (detail ?? fix) : 'not looked at: the configuration is refused',
+    }))
+  return tell(output, results) ?? exitCodes.doctor
+}

@@ -1,0 +1,89 @@
+import { resolveBind } from '@lenserfight/daemon'
+import {
+  type Check,
+  checkKeychain,
+  judgeBus,
+  judgeClock,
+  judgeConfig,
+  judgeDaemon,
+  judgeIdentity,
+  judgeTransport,
+  reachGateway,
+  type Verdict,
+} from '@lenserfight/daemon/checks'
+import { CodedError } from '@lenserfight/schemas'
+import type { Context } from '../context.ts'
+import { type Facts, gatherFacts } from './facts.ts'
+import { askGateway, type Heard } from './gateway.ts'
+
+/** The share of a deadline after which a check goes on without what would be good to know. */
+const patience = 0.6
+
+/** What it resolves with, or undefined where it fails or is late. */
+const ifInTime = async <T>(promise: Promise<T>, ms: number): Promise<T | undefined> => {
+  const late = new Promise<undefined>((resolve) => setTimeout(resolve, ms, undefined).unref())
+  return Promise.race([promise.catch(() => undefined), late])
+}
+
+const checkTransport = async (context: Context, facts: Facts, signal: AbortSignal): Promise<Verdict> => {
+  const { descriptor } = facts
+  if (descriptor === undefined) throw new CodedError('descriptor_missing')
+  // What no daemon listens on yet is judged by what one would listen on.
+  await resolveBind(context.edge.bind)
+  const [connectMs, status] = await Promise.all([
+    reachGateway(descriptor.url, signal),
+    facts.daemon().catch(() => undefined),
+  ])
+  const bound = Array.isArray(status?.binds) ? status.binds.map(String) : undefined
+  return judgeTransport({ url: descriptor.url, connectMs, bound })
+}
+
+/** The daemon says itself that nothing came back, before this check would be late. */
+const checkBus = async ({ askDaemon }: Facts, deadlineMs: number): Promise<Verdict> =>
+  judgeBus(await askDaemon((daemon) => daemon.request('canary', { timeout_ms: Math.round(deadlineMs * 0.9) })))
+
+/** All that the doctor asks, each question by itself; what several of them rest on is found out once. */
+export const checksOf = (context: Context, deadlineMs: number): readonly Check[] => {
+  let known: Facts | undefined
+  const facts = (): Facts => {
+    known ??= gatherFacts(context)
+    return known
+  }
+  let heard: Promise<Heard> | undefined
+  const hear = (): Promise<Heard> => {
+    heard ??= askGateway(context, facts(), deadlineMs)
+    return heard
+  }
+  return [
+    {
+      name: 'clock',
+      late: 'answer_timeout',
+      ask: async () => {
+        const { clock, by } = await hear()
+        return judgeClock(clock, by)
+      },
+    },
+    {
+      name: 'keychain',
+      late: 'keychain_unavailable',
+      ask: () => checkKeychain(context.keychain, facts().identity),
+    },
+    {
+      name: 'identity',
+      late: 'answer_timeout',
+      ask: async () => {
+        const { begun, identity, descriptor } = facts()
+        const told = identity !== undefined ? await ifInTime(hear(), deadlineMs * patience) : undefined
+        return judgeIdentity({ identity: begun, descriptor, standing: told?.standing, now: Date.now() })
+      },
+    },
+    { name: 'daemon', late: 'daemon_unreachable', ask: async () => judgeDaemon(await facts().daemon()) },
+    {
+      name: 'transport',
+      late: 'gateway_unreachable',
+      ask: (signal) => checkTransport(context, facts(), signal),
+    },
+    { name: 'bus', late: 'answer_timeout', ask: () => checkBus(facts(), deadlineMs) },
+    { name: 'config', late: 'config_invalid', ask: () => judgeConfig({ projectSecrets: [], environmentSecrets: [] }) },
+  ]
+}
