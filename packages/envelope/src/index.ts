@@ -11,6 +11,7 @@ export {
   type Message,
 } from './check-envelope.ts'
 export { type EnvelopeCode, EnvelopeError, envelopeCodes, type Refusal, refuse } from './errors.ts'
+export { type Claimed, type FormerKey, judgeFormerKeys } from './former-keys.ts'
 export { isUuid, isUuidV7, newUuidV7, randomNonce, uuidV7Time } from './ids.ts'
 export { type KeyChange, signKeyProof, verifyKeyProof } from './key-proof.ts'
 export { decodeKey, encodeKey, generateKeyPair, kidOfKey, publicKeyOf } from './keys.ts'

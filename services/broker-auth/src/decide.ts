@@ -26,6 +26,8 @@ export interface ConnectClaim {
   readonly signer: 'device' | 'session' | 'unknown'
   readonly lenser_id: string | null
   readonly trust_level: DeviceLevel | null
+  /** Whether a device's key is past its end: it may then do what an unhealthy one may. */
+  readonly key_expired: boolean
   /** Of a session. */
   readonly scope: SessionScope | null
 }
@@ -84,5 +86,7 @@ export const permissionsFor = (
     return { permissions: verdict === 'ok' ? sessionPermissions(lenser, kid, scope) : statusOnly(lenser, kid) }
   }
   if (state === null) return { code: 'internal_error' }
-  return { permissions: devicePermissions({ lenser, kid, state, clockOff: verdict !== 'ok' }) }
+  const expired = claim.key_expired && (state === 'approved' || state === 'trusted' || state === 'offline')
+  const acts = expired ? 'unhealthy' : state
+  return { permissions: devicePermissions({ lenser, kid, state: acts, clockOff: verdict !== 'ok' }) }
 }

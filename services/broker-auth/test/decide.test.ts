@@ -60,6 +60,7 @@ const claim = (change: Partial<ConnectClaim>): ConnectClaim => ({
   signer: 'device',
   lenser_id: lenser,
   trust_level: 'approved',
+  key_expired: false,
   scope: null,
   ...change,
 })
@@ -74,8 +75,9 @@ test('whatever the claim says, nobody gets a wildcard to publish or another’s 
         fc.constantFrom<DeviceLevel | null>(...deviceLevels, null),
         fc.constantFrom(lenser, null),
         fc.constantFrom<SessionScope | null>(...sessionScopes, null),
-        (verdict, signer, trust_level, lenser_id, scope) => {
-          const decided = permissionsFor(kid, { verdict, signer, trust_level, lenser_id, scope })
+        fc.boolean(),
+        (verdict, signer, trust_level, lenser_id, scope, key_expired) => {
+          const decided = permissionsFor(kid, { verdict, signer, trust_level, lenser_id, scope, key_expired })
           if ('code' in decided) return true
           const { publish, subscribe } = decided.permissions
           const names = [lenser, nilUuid].flatMap((account) => [`.${account}.${kid}.`])
@@ -89,6 +91,21 @@ test('whatever the claim says, nobody gets a wildcard to publish or another’s 
       ),
     ),
   )
+})
+
+test('a device whose key is past its end may publish what an unhealthy one may, and never more than its state allows', (t) => {
+  const publishOf = (change: Partial<ConnectClaim>) => {
+    const decided = permissionsFor(kid, claim(change))
+    return 'code' in decided ? decided.code : decided.permissions.publish
+  }
+  const unhealthy = publishOf({ trust_level: 'unhealthy' })
+  t.false(String(unhealthy).includes('run_start'))
+  for (const trust_level of ['approved', 'trusted', 'offline'] as const) {
+    t.true(String(publishOf({ trust_level })).includes('run_start'))
+    t.deepEqual(publishOf({ trust_level, key_expired: true }), unhealthy)
+  }
+  for (const trust_level of ['pending', 'unhealthy', 'revoked', 'blocked'] as const)
+    t.deepEqual(publishOf({ trust_level, key_expired: true }), publishOf({ trust_level }))
 })
 
 test('a replayed connect and a session that is none are refused', (t) => {

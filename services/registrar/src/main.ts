@@ -12,16 +12,17 @@ import {
   readSecret,
   serveHealth,
 } from '@lenserfight/runtime'
-import { decodeVerifiedBatch, flows, limits } from '@lenserfight/schemas'
+import { flows, limits } from '@lenserfight/schemas'
 import { createAnswerer } from './ask/answer-request.ts'
 import { createDesk } from './ask/request-desk.ts'
 import { teachKeys } from './ask/teach-keys.ts'
 import { createBudget } from './budget.ts'
-import { createChallengeHandler } from './challenge/handle.ts'
 import { defaultAsks, RegistrarConfig } from './config.ts'
 import { readKeyMaterial } from './key-material.ts'
 import { createStore } from './store.ts'
 import { createTokenVerifier } from './token/verify-token.ts'
+import { decode } from './verified/decode.ts'
+import { createVerifiedHandler } from './verified/handle.ts'
 
 const config = readConfig(RegistrarConfig, process.argv.slice(2))
 const { gateway_id: gatewayId, pg, nats, health } = config
@@ -39,12 +40,12 @@ const store = createStore(pool)
 const gate = createGate({ probe: store.probe, onProbe: readiness.setDatabase, logger })
 lifecycle.onStop('gate', gate.stop, 100)
 
-const figures: { requests?: () => object; challenges?: () => object } = {}
+const figures: { requests?: () => object; verified?: () => object } = {}
 const healthServer = await serveHealth({
   ...health,
   state: state.state,
   since: state.since,
-  details: () => ({ replica: config.replica, requests: figures.requests?.(), challenges: figures.challenges?.() }),
+  details: () => ({ replica: config.replica, requests: figures.requests?.(), verified: figures.verified?.() }),
   logger,
 })
 lifecycle.onStop('health', healthServer.close, 1000)
@@ -80,19 +81,19 @@ const requests = listen({
 })
 lifecycle.onStop('door', requests.stop, 2000)
 
-const challenges = consume({
+const verified = consume({
   bus,
   stream: 'LTG_VERIFIED',
   consumer: 'registrar',
-  decode: ({ data }) => decodeVerifiedBatch(new TextDecoder('utf-8', { fatal: true }).decode(data)),
-  ...createChallengeHandler({ gatewayId, store, sendReceipts: createReceipts(voice), logger }),
+  decode,
+  ...createVerifiedHandler({ gatewayId, store, sendReceipts: createReceipts(voice), logger }),
   deadData: ({ text }) => text,
   batch: { maxMessages: 64, maxWaitMs: 5 },
   logger,
   onState: readiness.setConsumer,
 })
-figures.challenges = challenges.stats
-lifecycle.onStop('challenges', challenges.stop, 10_000)
+figures.verified = verified.stats
+lifecycle.onStop('verified', verified.stop, 10_000)
 
 logger.info({ event: 'started' }, 'the registrar runs')
 await ended

@@ -1,4 +1,5 @@
 import { call, type Pool } from '@lenserfight/db'
+import type { FormerKey } from '@lenserfight/envelope'
 import { CodedError, isReasonCode, type KindName, type ReasonCode } from '@lenserfight/schemas'
 import type { Signer } from './ask/check-request.ts'
 import { type Outcome, readOutcome } from './ask/outcome.ts'
@@ -27,6 +28,16 @@ export interface RegistrarStore {
   readonly apply: (kind: string, envelope: string) => Promise<Outcome>
   /** Applies answered challenges, one outcome each in their order. */
   readonly postChallenges: (envelopes: readonly string[]) => Promise<readonly Outcome[]>
+  /** The keys that these devices had before, as far as something that they signed may still be under way. */
+  readonly formerKeys: (kids: readonly string[]) => Promise<ReadonlyMap<string, readonly FormerKey[]>>
+  /**
+   * Applies rotations of one device, an outcome each in their order; undefined where the key changed since it was checked.
+   * @param keys the key in force under which both signatures were found good, base64url; null where they were not
+   */
+  readonly rotate: (
+    envelopes: readonly string[],
+    keys: readonly (string | null)[],
+  ) => Promise<readonly (Outcome | undefined)[]>
   /** Resolves where the database answers. */
   readonly probe: () => Promise<void>
 }
@@ -38,6 +49,8 @@ const functions = {
   revoke: 'devices.fn_device_revoke',
   suspend: 'devices.fn_device_suspend',
   reinstate: 'devices.fn_device_reinstate',
+  reprove: 'devices.fn_device_reprove',
+  rotation_require: 'devices.fn_device_rotation_require',
   list: 'devices.fn_device_list',
   runner_bind: 'execution.fn_runner_bind',
   sessions: 'lensers.fn_session_list',
@@ -52,6 +65,23 @@ interface SignerRow {
   signer: 'device' | 'session'
   lenser_id: string
   public_key: Buffer
+}
+
+interface FormerKeyRow {
+  kid: string
+  public_key: Buffer
+  good_until_ns: string | null
+}
+
+interface OutcomeRow {
+  idx: number
+  outcome: unknown
+}
+
+/** What a function said of each of so many envelopes, in their order. */
+const inOrder = (rows: readonly OutcomeRow[], count: number): unknown[] => {
+  if (rows.length !== count) throw new CodedError('internal_error', 'an outcome is missing')
+  return rows.toSorted((a, b) => a.idx - b.idx).map(({ outcome }) => outcome)
 }
 
 const readVerdict = (value: unknown): ClaimVerdict => {
@@ -86,9 +116,23 @@ export const createStore = (pool: Pool): RegistrarStore => {
       return readOutcome(await one(functions[kind as keyof typeof functions], [envelope]))
     },
     postChallenges: async (envelopes) => {
-      const rows = await call<{ idx: number; outcome: unknown }>(pool, 'devices.fn_device_post_challenge', [envelopes])
-      if (rows.length !== envelopes.length) throw new CodedError('internal_error', 'an outcome is missing')
-      return rows.toSorted((a, b) => a.idx - b.idx).map(({ outcome }) => readOutcome(outcome))
+      const rows = await call<OutcomeRow>(pool, 'devices.fn_device_post_challenge', [envelopes])
+      return inOrder(rows, envelopes.length).map(readOutcome)
+    },
+    formerKeys: async (kids) => {
+      const rows = await call<FormerKeyRow>(pool, 'devices.fn_retired_keys', [kids])
+      const keys = rows.map(({ kid, public_key, good_until_ns }) => ({
+        kid,
+        publicKey: public_key,
+        goodUntil: good_until_ns === null ? null : BigInt(good_until_ns),
+      }))
+      return Map.groupBy(keys, ({ kid }) => kid)
+    },
+    rotate: async (envelopes, keys) => {
+      const rows = await call<OutcomeRow>(pool, 'devices.fn_device_rotate', [envelopes, keys])
+      return inOrder(rows, envelopes.length).map((outcome) =>
+        (outcome as { again?: unknown }).again === true ? undefined : readOutcome(outcome),
+      )
     },
     probe: async () => {
       await call(pool, 'devices.fn_signers', [[]])

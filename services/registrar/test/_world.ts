@@ -4,11 +4,13 @@ import {
   encodeBase64Url,
   encodeKey,
   generateKeyPair,
+  type KeyChange,
   kidOfKey,
   newUuidV7,
   type PrivateKey,
   type PublicKey,
   signEnvelope,
+  signKeyProof,
 } from '@lenserfight/envelope'
 import { createLogger } from '@lenserfight/runtime'
 import { testPostgres } from '@lenserfight/testkit'
@@ -59,6 +61,18 @@ export const sign = (signer: Key, kind: string, members: object, iat?: number): 
 
 /** What every operation's body has. */
 export const operation = (members: object = {}) => ({ op_id: newUuidV7(), ...members })
+
+type Change = { op_id: string; device_id: string; new_public_key: string; proof: string }
+
+/** The body of a change of keys, with the new key's proof. */
+const changeOf = (
+  device: Key,
+  to: Key,
+  proven: Pick<KeyChange, 'kind' | 'old_public_key'> & Partial<KeyChange>,
+): Change => {
+  const body = { op_id: newUuidV7(), device_id: device.kid, new_public_key: encodeKey(to.publicKey) }
+  return { ...body, proof: signKeyProof({ aud: gatewayId, ...body, ...proven }, to.key) }
+}
 
 export const resultOf = (outcome: Outcome): Record<string, unknown> => {
   if (!outcome.ok) throw new Error(`refused: ${outcome.code} ${outcome.detail ?? ''}`)
@@ -180,6 +194,23 @@ export class World {
     resultOf(await this.answerChallenge(device))
     resultOf(await this.approve(session, device))
     return device
+  }
+
+  /** What a rotation of a device to a new key says; `proven` over what the new key signs. */
+  rotation(device: Device, to: Key, proven: Partial<KeyChange> = {}): Change {
+    return changeOf(device, to, { kind: 'rotate', old_public_key: encodeKey(device.publicKey), ...proven })
+  }
+
+  /** What an owner says who vouches for another key of a device. */
+  reproof(device: Device, to: Key, proven: Partial<KeyChange> = {}): Change {
+    return changeOf(device, to, { kind: 'reprove', old_public_key: null, ...proven })
+  }
+
+  async keysOf(device: Device) {
+    return this.query<{ number: number; public_key: Buffer; how: string; since: Date; until: Date | null }>(
+      'SELECT number, public_key, how, since, until FROM devices.device_keys WHERE device_id = $1 ORDER BY number',
+      [device.kid],
+    )
   }
 
   async levelOf(device: Device): Promise<string> {

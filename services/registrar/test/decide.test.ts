@@ -1,8 +1,8 @@
 import { encodeBase64Url, generateKeyPair, newUuidV7, randomNonce, signEnvelope } from '@lenserfight/envelope'
-import type { VerifiedItem } from '@lenserfight/schemas'
 import test from 'ava'
 import type { Signer } from '../src/ask/check-request.ts'
-import { decide } from '../src/challenge/decide.ts'
+import { decide } from '../src/verified/decide.ts'
+import type { Item } from '../src/verified/decode.ts'
 
 const gatewayId = '11111111-1111-4111-8111-111111111111'
 const lenser = '22222222-2222-4222-8222-222222222222'
@@ -10,7 +10,7 @@ const kid = '33333333-3333-4333-8333-333333333333'
 const keys = generateKeyPair()
 const device: Signer = { kid, signer: 'device', lenserId: lenser, publicKey: keys.publicKey }
 
-const challenge = (over: object = {}, key = keys.privateKey): VerifiedItem => {
+const challenge = (over: object = {}, key = keys.privateKey): Item => {
   const body = {
     kind: 'challenge',
     aud: gatewayId,
@@ -20,10 +20,16 @@ const challenge = (over: object = {}, key = keys.privateKey): VerifiedItem => {
     ...over,
   }
   const { bytes, digest } = signEnvelope({ kid, key, body })
-  return { lenser, kid, digest: encodeBase64Url(digest), stored: '1', text: Buffer.from(bytes).toString() }
+  return {
+    kind: 'challenge',
+    lenser,
+    kid,
+    digest: encodeBase64Url(digest),
+    stored: '1',
+    text: Buffer.from(bytes).toString(),
+  }
 }
-const codeOf = (item: VerifiedItem, signer: Signer | undefined = device) =>
-  decide(item, { gatewayId, signerOf: () => signer })
+const codeOf = (item: Item, signer: Signer | undefined = device) => decide(item, { gatewayId, signerOf: () => signer })
 
 test('law 5: the registrar believes no verifier: form, signer, digest and signature are its own to check', (t) => {
   t.is(codeOf(challenge()), null)

@@ -1,5 +1,5 @@
 import { call, type Pool } from '@lenserfight/db'
-import type { SignerRecord } from '@lenserfight/envelope'
+import type { FormerKey, SignerRecord } from '@lenserfight/envelope'
 import { CodedError, isReasonCode, type ReceiptItem } from '@lenserfight/schemas'
 import type { AppliedKind, Item } from './decode.ts'
 
@@ -19,6 +19,8 @@ const perCall = 512
 export interface EvaluatorStore {
   /** The devices on record under these kids. */
   readonly signers: (kids: readonly string[]) => Promise<ReadonlyMap<string, SignerRecord>>
+  /** The keys that these devices had before, as far as something that they signed may still be under way. */
+  readonly formerKeys: (kids: readonly string[]) => Promise<ReadonlyMap<string, readonly FormerKey[]>>
   /** Applies items of one kind; what became of each, in their order. Applying again gives the same results again. */
   readonly apply: (kind: AppliedKind, items: readonly Item[]) => Promise<ReceiptItem[]>
   /** Judges runs again whose time has come; how many. */
@@ -32,6 +34,12 @@ interface SignerRow {
   readonly signer: 'device' | 'session'
   readonly lenser_id: string
   readonly public_key: Buffer
+}
+
+interface FormerKeyRow {
+  readonly kid: string
+  readonly public_key: Buffer
+  readonly good_until_ns: string | null
 }
 
 /** Reads what a function said of one item; its code is never passed on unread. */
@@ -57,6 +65,15 @@ export const createStore = (pool: Pool): EvaluatorStore => {
       devices.map(({ kid, lenser_id, public_key }) => [kid, { kid, lenserId: lenser_id, publicKey: public_key }]),
     )
   }
+  const formerKeys = async (kids: readonly string[]): Promise<ReadonlyMap<string, readonly FormerKey[]>> => {
+    const rows = await call<FormerKeyRow>(pool, 'devices.fn_retired_keys', [kids])
+    const keys = rows.map(({ kid, public_key, good_until_ns }) => ({
+      kid,
+      publicKey: public_key,
+      goodUntil: good_until_ns === null ? null : BigInt(good_until_ns),
+    }))
+    return Map.groupBy(keys, ({ kid }) => kid)
+  }
   const applyPart = async (kind: AppliedKind, items: readonly Item[]): Promise<ReceiptItem[]> => {
     const rows = await call<{ idx: number; outcome: unknown }>(pool, appliers[kind], [items.map(({ text }) => text)])
     if (rows.length !== items.length) throw new CodedError('internal_error', 'an outcome is missing')
@@ -77,5 +94,5 @@ export const createStore = (pool: Pool): EvaluatorStore => {
   const probe = async (): Promise<void> => {
     await signers([])
   }
-  return { signers, apply, reevaluate, probe }
+  return { signers, formerKeys, apply, reevaluate, probe }
 }

@@ -1,5 +1,5 @@
 import { type AddressedReceipt, type Burial, type Disposition, done, type SendReceipts } from '@lenserfight/bus'
-import { encodeBase64Url, envelopeDigest, isUuidV7, readEnvelope } from '@lenserfight/envelope'
+import { encodeBase64Url, envelopeDigest, isUuidV7, judgeFormerKeys, readEnvelope } from '@lenserfight/envelope'
 import { type Logger, short } from '@lenserfight/runtime'
 import type { ReasonCode, ReceiptItem } from '@lenserfight/schemas'
 import type { EvaluatorStore } from './commit.ts'
@@ -46,19 +46,37 @@ export const createHandler = ({ gatewayId, store, sendReceipts, logger }: Handle
     logger.error({ event: 'verifier_disagrees', code, kind, kid, digest: short(digest) }, 'a verified envelope failed')
   }
 
-  const handle = async (items: readonly Item[]): Promise<readonly Disposition[]> => {
+  /** Splits items into those that may be applied and refusals of the others. */
+  const check = async (items: readonly Item[]): Promise<{ good: Item[]; refused: AddressedReceipt[] }> => {
     const signers = await store.signers([...new Set(items.map(({ kid }) => kid))])
-    const receipts: AddressedReceipt[] = []
     const good: Item[] = []
+    const refused: AddressedReceipt[] = []
+    const doubted: Item[] = []
     for (const item of items) {
       const code = decide(item, { gatewayId, signerOf: (kid) => signers.get(kid) })
-      if (code === null) {
-        good.push(item)
-        continue
+      if (code === null) good.push(item)
+      else if (code === 'signature_mismatch') doubted.push(item)
+      else {
+        disagree(item, code)
+        refused.push(addressed(item, refusal(item, code)))
       }
-      disagree(item, code)
-      receipts.push(addressed(item, refusal(item, code)))
     }
+    if (doubted.length === 0) return { good, refused }
+    // The key may have been replaced since: what a former one signed counts by the time at which the broker stored it.
+    const former = await store.formerKeys([...new Set(doubted.map(({ kid }) => kid))])
+    for (const item of doubted) {
+      const verdict = judgeFormerKeys(item, former.get(item.kid) ?? [])
+      if (verdict === 'good') good.push(item)
+      else {
+        if (verdict === 'none') disagree(item, 'signature_mismatch')
+        refused.push(addressed(item, refusal(item, 'signature_mismatch')))
+      }
+    }
+    return { good, refused }
+  }
+
+  const handle = async (items: readonly Item[]): Promise<readonly Disposition[]> => {
+    const { good, refused: receipts } = await check(items)
     for (const kind of appliedKinds) {
       const ofKind = good.filter((item) => item.kind === kind)
       if (ofKind.length === 0) continue

@@ -2,6 +2,7 @@ import { encodeBase64Url, encodeKey, envelopeDigest, type Message } from '@lense
 import { CodedError, type DoorSubject, type ReasonCode } from '@lenserfight/schemas'
 import type { ClaimVerdict, RegistrarStore } from '../store.ts'
 import type { TokenVerifier } from '../token/verify-token.ts'
+import { isProofGood } from './check-proof.ts'
 import { checkRequestForm, checkRequestSigner } from './check-request.ts'
 import { type Outcome, refused } from './outcome.ts'
 
@@ -38,7 +39,7 @@ const wantsKeys = (message: Message, number: number): boolean => {
 }
 
 /**
- * Answers requests: form, signer, signature, claim, then the function of the kind. Each step may end it with a code.
+ * Answers requests: form, signer, signature, claim, a new key's proof, then the function of the kind. Each step may end it with a code.
  * The function returned throws InfrastructureError where the database is gone; everything else is an outcome.
  */
 export const createAnswerer = ({ gatewayId, store, tokens, keyList }: AnswererOptions) => {
@@ -79,6 +80,7 @@ export const createAnswerer = ({ gatewayId, store, tokens, keyList }: AnswererOp
     // The key on record is another than a moment ago: it did not sign this.
     if (verdict === 'key_changed') return unproven('signature_mismatch')
     if (verdict !== 'ok') return { outcome: refused(verdict), proven: true }
+    if (!isProofGood(message, gatewayId)) return { outcome: refused('proof_mismatch'), proven: true }
     return { outcome: await apply(message), proven: true }
   }
 }
