@@ -100,6 +100,16 @@ export const makeDevice = async (
   return { kid, lenser, keys }
 }
 
+/** A row from before devices had keys, as an import would leave it: pending, and without a key for ever. Returns its id. */
+export const makeLegacyDevice = (db: OwnerDatabase, lenser: string): Promise<string> =>
+  insert(db, 'devices.registered_devices', {
+    lenser_id: lenser,
+    name: `legacy ${newUuidV7()}`,
+    device_type: 'laptop',
+    os: 'linux',
+    is_legacy: true,
+  })
+
 /** A runner of the device's account, bound to it. Returns its id. */
 export const makeRunner = async (db: OwnerDatabase, device: Pick<Signatory, 'kid' | 'lenser'>): Promise<string> => {
   const runner = await insert(db, 'execution.runners', { lenser_id: device.lenser, name: newUuidV7() })

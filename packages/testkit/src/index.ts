@@ -3,6 +3,7 @@ export {
   type Account,
   makeAccount,
   makeDevice,
+  makeLegacyDevice,
   makeRunner,
   makeSession,
   makeVersion,

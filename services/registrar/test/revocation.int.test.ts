@@ -182,6 +182,8 @@ test('law 2: every operation sent again gives its result again, and has one effe
     ['challenge', () => world().answerChallenge(device, challenge)] as const,
     ofOwner('approve', operation({ device_id: device.kid })),
     ofOwner('runner_bind', operation({ device_id: device.kid, name: 'ci' })),
+    ofOwner('suspend', operation({ device_id: device.kid })),
+    ofOwner('reinstate', operation({ device_id: device.kid })),
     ofOwner('revoke', operation({ device_id: device.kid })),
   ]
   for (const [kind, again] of send) {
@@ -194,8 +196,10 @@ test('law 2: every operation sent again gives its result again, and has one effe
     ['challenge', 1],
     // The device above was registered too.
     ['register', 2],
+    ['reinstate', 1],
     ['revoke', 1],
     ['runner_bind', 1],
+    ['suspend', 1],
   ] as const
   t.deepEqual(
     await world().query(
@@ -230,6 +234,8 @@ test('claim_expired: no request is applied that the ask door did not claim', asy
     ['register', world().registration(newKey())],
     ['approve', operation({ device_id: device.kid })],
     ['revoke', operation({ device_id: device.kid })],
+    ['suspend', operation({ device_id: device.kid })],
+    ['reinstate', operation({ device_id: device.kid })],
     ['list', {}],
     ['runner_bind', operation({ device_id: device.kid, name: 'x' })],
     ['status', {}],
