@@ -18,6 +18,8 @@ CREATE TABLE devices.registered_devices (
   -- The key before this one, good for what the broker stored until then: envelopes in flight when the key was replaced.
   former_public_key bytea CHECK (octet_length(former_public_key) = 32),
   former_key_until timestamptz,
+  -- Imported from before devices had keys: it has none, gets none, and signs nothing.
+  is_legacy boolean NOT NULL DEFAULT false,
   signing_algo text NOT NULL DEFAULT 'ed25519' CHECK (signing_algo = 'ed25519'),
   trust_level text NOT NULL DEFAULT 'pending'
     CHECK (trust_level IN ('pending', 'approved', 'trusted', 'offline', 'unhealthy', 'revoked', 'blocked')),
@@ -43,7 +45,9 @@ CREATE TABLE devices.registered_devices (
   UNIQUE (id, trust_level, key_number),
   -- DR-5.
   CONSTRAINT approved_has_public_key
-    CHECK (trust_level IN ('pending', 'revoked', 'blocked') OR public_key IS NOT NULL),
+    CHECK (trust_level IN ('pending', 'revoked', 'blocked') OR public_key IS NOT NULL OR is_legacy),
+  CONSTRAINT legacy_has_no_key
+    CHECK (NOT is_legacy OR (public_key IS NULL AND submitted_public_key IS NULL AND former_public_key IS NULL)),
   CHECK ((former_public_key IS NULL) = (former_key_until IS NULL)),
   CHECK (trust_level <> 'revoked' OR revoked_at IS NOT NULL)
 ) WITH (fillfactor = 70);
@@ -60,7 +64,8 @@ CREATE TRIGGER deny_mutation BEFORE DELETE OR TRUNCATE ON devices.registered_dev
   FOR EACH STATEMENT EXECUTE FUNCTION public.fn_deny_mutation();
 ALTER TABLE devices.registered_devices ENABLE ALWAYS TRIGGER deny_mutation;
 
--- DR-2: every device starts pending, so that all it becomes later is a transition.
+-- DR-2: every device starts pending, so that all it becomes later is a transition. Legacy rows are imported by whoever may
+-- act as the owner role: no function that a service calls makes one.
 CREATE FUNCTION devices.fn_guard_registration() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -68,6 +73,9 @@ AS $$
 BEGIN
   IF NEW.trust_level <> 'pending' OR NEW.earlier_level IS NOT NULL OR NEW.revoked_at IS NOT NULL THEN
     RAISE EXCEPTION 'a device starts pending' USING ERRCODE = 'LT002';
+  END IF;
+  IF NEW.is_legacy AND NOT pg_has_role(session_user, 'ltg_owner', 'MEMBER') THEN
+    RAISE EXCEPTION 'a device is registered with its key' USING ERRCODE = 'LT002';
   END IF;
   RETURN NEW;
 END
@@ -143,8 +151,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF NEW.id <> OLD.id OR NEW.lenser_id <> OLD.lenser_id THEN
-    RAISE EXCEPTION 'a device keeps its id and its account' USING ERRCODE = 'LT003';
+  IF (NEW.id, NEW.lenser_id, NEW.is_legacy) <> (OLD.id, OLD.lenser_id, OLD.is_legacy) THEN
+    RAISE EXCEPTION 'a device keeps its id, its account and where it came from' USING ERRCODE = 'LT003';
   END IF;
   IF NEW.trust_level = OLD.trust_level THEN
     IF (NEW.earlier_level, NEW.earlier_reason, NEW.revoked_at)
@@ -212,7 +220,8 @@ CREATE TRIGGER audit_transition AFTER UPDATE ON devices.registered_devices
 ALTER TABLE devices.registered_devices ENABLE ALWAYS TRIGGER audit_transition;
 
 -- The record of each signer that has one: a device by its id, a session by its key's. A device's key is the one in force, or
--- while pending the one that it brought. The key before it is there as long as a message that it signed may still be judged.
+-- while pending the one that it brought; without either it is no signer. The key before it is there as long as a message that
+-- it signed may still be judged.
 CREATE FUNCTION devices.fn_signers(p_kids uuid[])
 RETURNS TABLE (
   kid uuid, signer text, lenser_id uuid, public_key bytea, trust_level text, expires_at timestamptz, revoked_at timestamptz,
@@ -229,7 +238,7 @@ BEGIN
          CASE WHEN d.former_key_until > now() - devices.fn_claim_keep_seconds() * interval '1 second'
               THEN d.former_public_key END
     FROM devices.registered_devices d
-   WHERE d.id = ANY (p_kids)
+   WHERE d.id = ANY (p_kids) AND coalesce(d.public_key, d.submitted_public_key) IS NOT NULL
   UNION ALL
   SELECT s.kid, 'session', s.lenser_id, s.public_key, NULL, s.expires_at, s.revoked_at, NULL, NULL
     FROM lensers.sessions s

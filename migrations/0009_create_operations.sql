@@ -4,7 +4,7 @@ SET LOCAL ROLE ltg_owner;
 CREATE TYPE devices.envelope_parts AS (
   -- SHA-256 of the bytes as received: what claims and receipts name it by.
   digest bytea,
-  -- SHA-256 of the body's bytes: the same for each attempt at one operation, which is signed anew.
+  -- SHA-256 of the body's bytes without its counter: the same for each attempt at one operation, which is signed anew.
   content_digest bytea,
   kid uuid,
   iat bigint,
@@ -12,9 +12,30 @@ CREATE TYPE devices.envelope_parts AS (
   kind text,
   aud uuid,
   op_id uuid,
+  -- Of what a device says through the `in` door; protocol.md, Clone detection.
+  counter bigint,
   body jsonb,
   wire bytea
 );
+
+-- The bytes of a canonical body without its counter. A quote within a string is escaped there and a member follows `{` or `,`, so
+-- the member's text begins at no other place than a member of that name, and the body's own is the first: no kind has another.
+CREATE FUNCTION devices.fn_without_counter(p_bytes bytea, p_body jsonb) RETURNS bytea
+LANGUAGE plpgsql
+IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_member bytea := convert_to(concat(',"counter":', p_body ->> 'counter'), 'UTF8');
+  v_at integer;
+BEGIN
+  IF NOT p_body ? 'counter' THEN
+    RETURN p_bytes;
+  END IF;
+  v_at := position(v_member IN p_bytes);
+  RETURN CASE WHEN v_at = 0 THEN p_bytes ELSE overlay(p_bytes PLACING ''::bytea FROM v_at FOR octet_length(v_member)) END;
+END
+$$;
 
 -- Takes a canonical version 1 envelope apart (protocol.md, The envelope on the wire), which whoever claimed it found it to be.
 -- The members around the body have one place each, counted from both ends; what is between is the body, and parses by itself.
@@ -49,7 +70,6 @@ BEGIN
   v_body := substring(v_parts.wire FROM octet_length(c_head) + 1
     FOR octet_length(v_parts.wire) - octet_length(c_head) - octet_length(v_iat) - octet_length(',"iat":') - c_tail_chars);
   v_parts.digest := sha256(v_parts.wire);
-  v_parts.content_digest := sha256(v_body);
   v_parts.nonce := substring(v_tail FROM 56 FOR 22);
   BEGIN
     v_parts.iat := v_iat;
@@ -58,6 +78,7 @@ BEGIN
     v_parts.kind := v_parts.body ->> 'kind';
     v_parts.aud := v_parts.body ->> 'aud';
     v_parts.op_id := v_parts.body ->> 'op_id';
+    v_parts.counter := v_parts.body ->> 'counter';
   EXCEPTION
     WHEN data_exception OR program_limit_exceeded THEN
       v_parts.body := NULL;
@@ -65,6 +86,7 @@ BEGIN
   IF jsonb_typeof(v_parts.body) IS DISTINCT FROM 'object' THEN
     RAISE EXCEPTION 'not an envelope' USING ERRCODE = 'LT001';
   END IF;
+  v_parts.content_digest := sha256(devices.fn_without_counter(v_body, v_parts.body));
   RETURN v_parts;
 END
 $$;

@@ -130,13 +130,20 @@ BEGIN
 END
 $$;
 
--- The door of connections (auth callout).
+-- The door of connections (auth callout). p_claim says beside the rest which connection it is: {server_id, client_id}, as the
+-- server does.
 CREATE FUNCTION devices.fn_claim_connect(p_claim jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  v_claimed jsonb := devices.fn_claim_once('connect', p_claim);
 BEGIN
-  RETURN devices.fn_claim_once('connect', p_claim);
+  -- A key that nobody vouched for reaches its login alone, and not for long.
+  IF v_claimed ->> 'signer' <> 'unknown' AND v_claimed ->> 'verdict' NOT IN ('nonce_replay', 'unknown_session', 'key_changed') THEN
+    PERFORM devices.fn_admit(p_claim, v_claimed);
+  END IF;
+  RETURN v_claimed;
 END
 $$;
 

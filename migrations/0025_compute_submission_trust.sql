@@ -28,7 +28,11 @@ BEGIN
         WHEN c.id IS NOT NULL THEN c.owner_lenser_id = r.requester_lenser_id
         ELSE r.runner_id IS NOT NULL END,
       'attested', a.id IS NOT NULL,
-      'device_trusted', coalesce(a.device_trusted, false),
+      -- What was stored since the device, or the key that signed it, was known to others counts for nothing (rule 8).
+      'device_trusted', coalesce(a.device_trusted AND NOT EXISTS (
+        SELECT FROM devices.compromises k
+         WHERE k.device_id = a.device_id AND k.since <= a.stored_at
+           AND (k.key_number IS NULL OR k.key_number = a.key_number)), false),
       -- Heartbeats and attestations travel unordered: one stored in time and applied late counts, and what was once
       -- seen stays seen when the heartbeats of that hour are gone.
       'heartbeat_fresh', coalesce(a.heartbeat_fresh

@@ -55,7 +55,7 @@ BEGIN
              ORDER BY (item.parts).kid, (item.parts).op_id, item.idx)
       FROM (
         SELECT p.idx::integer,
-               ROW(p.digest, p.content_digest, p.kid, p.iat, p.nonce, p.kind, p.aud, p.op_id, p.body, p.wire)
+               ROW(p.digest, p.content_digest, p.kid, p.iat, p.nonce, p.kind, p.aud, p.op_id, p.counter, p.body, p.wire)
                  ::devices.envelope_parts AS parts,
                d.lenser_id, d.trust_level, d.earlier_level, to_timestamp(c.stored_ns / 1e9) AS stored_at, c.key_number,
                CASE
@@ -71,7 +71,7 @@ BEGIN
                    THEN devices.fn_refusal('key_expired')
                END AS stale
           FROM unnest(v_parts) WITH ORDINALITY
-            AS p (digest, content_digest, kid, iat, nonce, kind, aud, op_id, body, wire, idx)
+            AS p (digest, content_digest, kid, iat, nonce, kind, aud, op_id, counter, body, wire, idx)
           LEFT JOIN devices.registered_devices d ON d.id = p.kid
           LEFT JOIN devices.envelope_claims c
             ON c.kid = p.kid AND c.nonce = p.nonce AND c.iat = p.iat

@@ -64,6 +64,8 @@ AS $$
     WHEN 'blocked' THEN devices.fn_refusal('device_blocked')
     WHEN 'unhealthy' THEN devices.fn_refusal('invalid_transition')
     WHEN 'pending' THEN CASE
+      -- From before there were challenges: in one step (RFC-0003 §9).
+      WHEN p_device.is_legacy THEN NULL
       WHEN p_device.challenge_verified_at IS NOT NULL THEN NULL
       WHEN p_device.challenge_expires_at <= now() THEN devices.fn_refusal('challenge_expired')
       ELSE devices.fn_refusal('awaiting_device_challenge')
@@ -71,7 +73,8 @@ AS $$
   END
 $$;
 
--- Approves a device of the session's account (DA-1, DA-3); the submitted key becomes its key (DR-5).
+-- Approves a device of the session's account (DA-1, DA-3); the submitted key becomes its key (DR-5). A legacy one has none and
+-- stays without: the result says so.
 CREATE FUNCTION devices.fn_device_approve(p_envelope text)
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -98,7 +101,8 @@ BEGIN
   END IF;
   IF v_device.trust_level = 'pending' THEN
     UPDATE devices.registered_devices
-       SET trust_level = 'approved', trust_reason = 'approved by its owner', trust_actor = 'owner',
+       SET trust_level = 'approved', trust_actor = 'owner',
+           trust_reason = CASE WHEN is_legacy THEN 'approved by its owner, without a key' ELSE 'approved by its owner' END,
            public_key = submitted_public_key
      WHERE id = v_device.id
     RETURNING * INTO v_device;
@@ -107,12 +111,37 @@ BEGIN
     'device_id', v_device.id,
     'name', v_device.name,
     'trust_level', v_device.trust_level,
-    'fingerprint', devices.fn_fingerprint(v_device.public_key))));
+    'fingerprint', devices.fn_fingerprint(v_device.public_key))
+    || CASE WHEN v_device.is_legacy THEN '{"legacy": true}' ELSE '{}'::jsonb END));
 END
 $$;
 
+-- Since when a request says that others knew the device's key, or null: at the latest now. Its own clock may be ahead.
+CREATE FUNCTION devices.fn_compromised_since(p_parts devices.envelope_parts)
+RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN said.since > greatest(now(), to_timestamp(p_parts.iat)) THEN 'infinity' ELSE least(said.since, now()) END
+    FROM (SELECT to_timestamp((p_parts.body->>'compromised_since')::bigint) AS since) AS said
+   WHERE said.since IS NOT NULL
+$$;
+
+-- Why a device cannot be revoked, or null. What the platform blocked, the platform alone unblocks.
+CREATE FUNCTION devices.fn_revocation_refusal(p_device devices.registered_devices, p_since timestamptz)
+RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE
+    WHEN p_device.trust_level = 'blocked' THEN devices.fn_refusal('device_blocked')
+    WHEN p_since = 'infinity' THEN devices.fn_refusal('malformed_body', 'compromised_since is in the future')
+  END
+$$;
+
 -- Revokes a device of the session's account, for ever; its name becomes free. When it returns, no claim of the device
--- is in flight and none succeeds any more (law 7).
+-- is in flight and none succeeds any more (law 7). With a date since when others knew its key, also of a device that was
+-- revoked before, what it attested since loses its trust (trust.md, rule 8); without, nothing that it attested changes.
 CREATE FUNCTION devices.fn_device_revoke(p_envelope text)
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -120,6 +149,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_request devices.request := devices.fn_request_open(p_envelope, 'revoke', true);
+  v_since timestamptz;
   v_own record;
   v_device devices.registered_devices;
   v_refusal jsonb;
@@ -127,13 +157,10 @@ BEGIN
   IF v_request.outcome IS NOT NULL THEN
     RETURN v_request.outcome;
   END IF;
+  v_since := devices.fn_compromised_since(v_request.parts);
   SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
   v_device := v_own.device;
-  v_refusal := v_own.refusal;
-  -- What the platform blocked, the platform alone unblocks.
-  IF v_refusal IS NULL AND v_device.trust_level = 'blocked' THEN
-    v_refusal := devices.fn_refusal('device_blocked');
-  END IF;
+  v_refusal := coalesce(v_own.refusal, devices.fn_revocation_refusal(v_device, v_since));
   IF v_refusal IS NOT NULL THEN
     RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
   END IF;
@@ -144,10 +171,15 @@ BEGIN
      WHERE id = v_device.id
     RETURNING * INTO v_device;
   END IF;
+  IF v_since IS NOT NULL THEN
+    INSERT INTO devices.compromises (device_id, kind, since, reason)
+    VALUES (v_device.id, 'revoked', v_since, coalesce((v_request.parts).body->>'reason', v_device.trust_reason));
+  END IF;
   RETURN devices.fn_operation_commit(v_request.parts, v_device.lenser_id, v_device.id, devices.fn_ok(jsonb_build_object(
     'device_id', v_device.id,
     'name', v_device.name,
     'trust_level', v_device.trust_level,
-    'revoked_at', devices.fn_unix(v_device.revoked_at))));
+    'revoked_at', devices.fn_unix(v_device.revoked_at))
+    || jsonb_strip_nulls(jsonb_build_object('compromised_since', devices.fn_unix(v_since)))));
 END
 $$;

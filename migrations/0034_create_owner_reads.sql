@@ -18,6 +18,7 @@ AS $$
     'key_number', p_device.key_number,
     'key_expires_at', devices.fn_unix(p_device.key_expires_at),
     'former_key_until', CASE WHEN p_device.former_key_until > now() THEN devices.fn_unix(p_device.former_key_until) END,
+    'legacy', p_device.is_legacy,
     'challenge_verified', p_device.challenge_verified_at IS NOT NULL,
     'last_heartbeat_at', devices.fn_unix(p_device.last_heartbeat_at),
     'daemon_version', p_device.daemon_version,

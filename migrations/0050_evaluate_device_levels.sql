@@ -48,7 +48,7 @@ AS $$
 $$;
 
 -- Brings up to p_limit approved devices to trusted and says how many: those heard on enough days of the window, lately too,
--- with an attestation in it that two verified. One whose row is in use is left for the next time.
+-- with an attestation in it that two verified and that no compromise concerns. One whose row is in use is left for the next time.
 CREATE FUNCTION devices.fn_promote_trusted(p_limit integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -65,7 +65,10 @@ BEGIN
        AND EXISTS (
              SELECT FROM execution.attestations a
               WHERE a.device_id = d.id AND a.stored_at >= v_since::timestamp AT TIME ZONE 'UTC'
-                AND a.signed AND a.gateway_verified)
+                AND a.signed AND a.gateway_verified
+                AND NOT EXISTS (SELECT FROM devices.compromises k
+                                 WHERE k.device_id = a.device_id AND k.since <= a.stored_at
+                                   AND (k.key_number IS NULL OR k.key_number = a.key_number)))
        AND (SELECT count(*) FROM devices.heartbeat_days y WHERE y.device_id = d.id AND y.day >= v_since)
            >= devices.fn_limit('trustedHeartbeatDays')
      ORDER BY d.id

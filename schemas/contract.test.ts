@@ -126,7 +126,7 @@ test('kinds are looked up safely for any string', (t) => {
 })
 
 test('a body with a member too many, or one missing, does not have its form', (t) => {
-  const good = { kind: 'heartbeat', aud: kid, daemon_version: '1.0.0', gateway_status: 'connected' }
+  const good = { kind: 'heartbeat', aud: kid, counter: 1, daemon_version: '1.0.0', gateway_status: 'connected' }
   t.is(checkBody('heartbeat', good), null)
   t.is(typeof checkBody('heartbeat', { ...good, extra: 1 }), 'string')
   t.is(typeof checkBody('heartbeat', { ...good, daemon_version: undefined }), 'string')
@@ -138,6 +138,7 @@ test('what a body’s refusal says holds none of its values', (t) => {
   const refusal = checkBody('heartbeat', {
     kind: 'heartbeat',
     aud: 'secret-value',
+    counter: 1,
     daemon_version: '1',
     gateway_status: 'x',
   })
@@ -145,7 +146,7 @@ test('what a body’s refusal says holds none of its values', (t) => {
 })
 
 test('what a body’s refusal says can be told in a receipt, whatever the sender calls its members', (t) => {
-  const good = { kind: 'heartbeat', aud: kid, daemon_version: '1.0.0', gateway_status: 'connected' }
+  const good = { kind: 'heartbeat', aud: kid, counter: 1, daemon_version: '1.0.0', gateway_status: 'connected' }
   for (const name of ['a'.repeat(200_000), '🧀'.repeat(60_000), `a${'🧀'.repeat(200)}`]) {
     const refusal = checkBody('heartbeat', { ...good, [name]: 1 }) ?? ''
     t.true(refusal.isWellFormed())

@@ -175,6 +175,9 @@ export const mayConclude = (service: string, kind: KindName, ok: boolean): boole
 /** The kinds of one door, in the order of the table. */
 export const kindsOf = (door: Door): readonly KindName[] => kindNames.filter((name) => kinds[name].door === door)
 
+/** Whether a body of this kind carries its device's counter (protocol.md, Clone detection). */
+export const hasCounter = (kind: KindName): boolean => kinds[kind].door === 'in'
+
 /** The kinds of a door that a device in this state may send. */
 export const kindsInState = (door: Door, state: DeviceLevel): readonly KindName[] =>
   kindsOf(door).filter((name) => {

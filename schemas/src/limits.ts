@@ -52,6 +52,9 @@ export const limits = {
   userJwtMaxSeconds: 60 * 60,
   /** The connection of a session key that nobody vouched for yet: long enough to log in, too short to be hoarded. */
   loginConnectionSeconds: 120,
+  /** Connections of one key, ended ones of the last hour included; the oldest is cut. A session's commands each have one. */
+  connectionsPerDevice: 8,
+  connectionsPerSession: 64,
   sessionSeconds: 30 * 24 * 3600,
   challengeSeconds: 24 * 3600,
   /** API keys of one account, and how long one may live. */

@@ -1,6 +1,6 @@
 import { createSigner, randomNonce } from '@lenserfight/envelope'
 import { limits } from '@lenserfight/schemas'
-import type { Signatory } from '@lenserfight/testkit'
+import { nextCounter, type Signatory } from '@lenserfight/testkit'
 
 /** A source of numbers in [0, 1) that a seed repeats. */
 export type Random = () => number
@@ -26,7 +26,14 @@ export interface Attacker {
   readonly gatewayId: string
 }
 export const goodText = ({ device, gatewayId }: Attacker, more: object = {}, nonce = randomNonce()): string => {
-  const body = { kind: 'heartbeat', aud: gatewayId, daemon_version: '1', gateway_status: 'x', ...more }
+  const body = {
+    kind: 'heartbeat',
+    aud: gatewayId,
+    counter: nextCounter(),
+    daemon_version: '1',
+    gateway_status: 'x',
+    ...more,
+  }
   return createSigner({ kid: device.kid, key: device.keys.privateKey }).sign({ body, nonce }).text
 }
 

@@ -10,7 +10,7 @@ import {
 import type { Stack } from '@lenserfight/local/stack'
 import { createLogger } from '@lenserfight/runtime'
 import { inSubject } from '@lenserfight/schemas'
-import { makeAccount, makeDevice, type Signatory } from '@lenserfight/testkit'
+import { makeAccount, makeDevice, nextCounter, type Signatory } from '@lenserfight/testkit'
 
 /** An envelope on its way, with what a bare check of its signature needs. */
 export interface Sample {
@@ -45,6 +45,7 @@ const someHash = (): string => {
 const attestationOf = (gatewayId: string) => ({
   kind: 'attestation',
   aud: gatewayId,
+  counter: nextCounter(),
   op_id: newUuidV7(),
   run_id: newUuidV7(),
   command_hash: someHash(),
@@ -63,6 +64,7 @@ const attestationOf = (gatewayId: string) => ({
 const runStartOf = (gatewayId: string) => ({
   kind: 'run_start',
   aud: gatewayId,
+  counter: nextCounter(),
   op_id: newUuidV7(),
   command_hash: someHash(),
   inputs: [{ name: 'prompt.txt', sha256: someHash(), bytes: 2048 }],

@@ -11,7 +11,8 @@ import {
   signEnvelope,
 } from '@lenserfight/envelope'
 import type { Stack } from '@lenserfight/local/stack'
-import { askSubject, inSubject, nilUuid, type ReasonCode } from '@lenserfight/schemas'
+import { askSubject, hasCounter, inSubject, type KindName, nilUuid, type ReasonCode } from '@lenserfight/schemas'
+import { nextCounter } from '@lenserfight/testkit'
 import { connect, type NatsConnection, nkeyAuthenticator } from '@nats-io/transport-node'
 
 export interface Signer {
@@ -101,7 +102,8 @@ export class Edge {
   }
 
   sign(signer: Signer, kind: string, members: object, over: { iat?: number; key?: PrivateKey } = {}): Uint8Array {
-    const body = { kind, aud: this.#stack.descriptor.gateway_id, ...members }
+    const counted = hasCounter(kind as KindName) ? { counter: nextCounter() } : {}
+    const body = { kind, aud: this.#stack.descriptor.gateway_id, ...counted, ...members }
     return signEnvelope({ kid: signer.kid, key: signer.key, ...over, body }).bytes
   }
 

@@ -69,7 +69,7 @@ test('enrolment through every wall: sign in, register, answer the challenge, be 
   const approve = () => ask(owners, owner, 'approve', operation({ device_id }))
   t.is((await approve()).code, 'awaiting_device_challenge')
 
-  const answer = sign(device, 'challenge', operation({ device_id, challenge }))
+  const answer = sign(device, 'challenge', operation({ device_id, challenge, counter: 1 }))
   devices.publish(inSubject({ ...device, kind: 'challenge' }), answer)
   for (let i = 0; i < 50 && !(await ask(devices, device, 'status')).result?.challenge_verified; i++) {}
   t.is((await approve()).result?.trust_level, 'approved')

@@ -11,7 +11,15 @@ import {
 import { type PgClient, withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
 import { encodeVerifiedLine, type KindName, okSubject } from '@lenserfight/schemas'
-import { makeAccount, makeDevice, makeRunner, makeVersion, type Signatory, type Version } from '@lenserfight/testkit'
+import {
+  makeAccount,
+  makeDevice,
+  makeRunner,
+  makeVersion,
+  nextCounter,
+  type Signatory,
+  type Version,
+} from '@lenserfight/testkit'
 import { connectClient, type DeviceClient } from '@lenserfight/testkit/device'
 import { connectWorker } from '@lenserfight/testkit/raw-edge'
 import { testStack } from '@lenserfight/testkit/stack'
@@ -88,7 +96,7 @@ const seal = ({ kid, keys }: Signatory, { kind, ...body }: { kind: KindName } & 
     signEnvelope({
       kid,
       key: keys.privateKey,
-      body: { kind, aud: stack.descriptor.gateway_id, op_id: newUuidV7(), ...body },
+      body: { kind, aud: stack.descriptor.gateway_id, op_id: newUuidV7(), counter: nextCounter(), ...body },
     }).bytes,
   )
 const lineOf = ({ lenser, kid }: Signatory, bytes: Buffer): { digest: string; line: string } => {

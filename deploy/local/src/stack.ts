@@ -69,6 +69,8 @@ export interface Stack {
   readonly gatewayKeys: GatewayKeys
   /** Credentials of a worker's bus user, for tests of what they may not do. */
   busUser(service: ServiceName): BusUser
+  /** The broker's system user: broker-auth's, for cutting connections. */
+  readonly systemUser: BusUser
   /** The static user of the edge, where the stack runs without callout; nobody the broker knows otherwise. */
   readonly edgeUser: BusUser
   /** As the database role of a service. */
@@ -109,7 +111,7 @@ async function start(options: Started): Promise<Stack> {
   const logDir = ownFolder(options.logDir ?? join(dir, 'logs'))
   const users = new Map(serviceNames.map((name) => [name, makeBusUser()]))
   const callout = createAccount()
-  const edgeUser = makeBusUser()
+  const [edgeUser, systemUser] = [makeBusUser(), makeBusUser()]
 
   onStep('PostgreSQL')
   const postgres = await startPostgres({
@@ -131,7 +133,7 @@ async function start(options: Started): Promise<Stack> {
         ServiceName,
         string
       >,
-      system: makeBusUser().publicKey,
+      system: systemUser.publicKey,
       calloutIssuer: callout.getPublicKey(),
       callout: options.callout ?? true,
       edgeUsers: options.callout === false ? [edgeUser.publicKey] : [],
@@ -155,6 +157,7 @@ async function start(options: Started): Promise<Stack> {
   const extra = {
     ...options.extra,
     'broker-auth': {
+      system_seed_file: writeSecret(dir, 'system.nkey', systemUser.seed),
       callout_seed_file: writeSecret(dir, 'callout.seed', new TextDecoder().decode(callout.getSeed())),
       ...options.extra?.['broker-auth'],
     },
@@ -215,6 +218,7 @@ async function start(options: Started): Promise<Stack> {
     owner,
     gatewayKeys: keys,
     edgeUser,
+    systemUser,
     busUser: (service) => users.get(service) as BusUser,
     roleOf: (service) => asRole(owner, roleOf[service] ?? service),
     workers: (service) => replicas.get(service) ?? [],

@@ -7,6 +7,7 @@ import { type Boot, boot } from './boot.ts'
 import { checkOperation } from './check-operation.ts'
 import { isClockOff } from './checks/clock.ts'
 import type { EdgeConfig } from './config.ts'
+import { createCounter } from './counter.ts'
 import { createCanary } from './gateway/canary.ts'
 import { type DeviceSession, openDeviceSession } from './gateway/device-session.ts'
 import { createHeartbeat } from './gateway/heartbeat.ts'
@@ -116,6 +117,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   let link: Link | undefined
 
   const signer = createSigner({ kid: identity.device_id, key: keys.privateKey, now })
+  const counter = createCounter(store)
   const presence = createPresence()
   const recheck = (): void => session?.recheck()
   const trust = createTrust({
@@ -170,7 +172,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     presence.onLink('connected')
     opened.onEvent(presence.onLink)
     session = openDeviceSession({
-      ...{ link: opened, identity, signer, trust, outbox, heartbeat, canary, timing: config, logger, now },
+      ...{ link: opened, identity, signer, counter, trust, outbox, heartbeat, canary, timing: config, logger, now },
       onStanding: (standing) => {
         const { clockOffsetMs } = standing
         const isFirst = !knowsClock && clockOffsetMs !== undefined

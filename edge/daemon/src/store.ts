@@ -29,6 +29,8 @@ const schemas = [
      sent_at INTEGER NOT NULL
    ) STRICT;
    CREATE INDEX attempts_of ON attempts (op_id);`,
+  `CREATE TABLE counter (only INTEGER PRIMARY KEY CHECK (only = 1), reserved INTEGER NOT NULL) STRICT;
+   INSERT INTO counter VALUES (1, 0);`,
 ] as const
 
 /** A row as SQLite returns it. */

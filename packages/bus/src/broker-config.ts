@@ -6,6 +6,7 @@ import {
   serviceNames,
   servicePermissions,
 } from '@lenserfight/schemas'
+import { systemInbox } from './connect-system.ts'
 
 export interface BrokerConfigOptions {
   /** Public user NKey of each worker. */
@@ -47,7 +48,7 @@ const list = (name: string, lines: readonly string[]): string =>
 const edgeSubscriptions = 16
 const edgeConnections = limits.brokerConnections - limits.workerConnections
 
-const kick = { publish: ['$SYS.REQ.SERVER.*.KICK'], subscribe: ['_INBOX_system.>'] }
+const kick = { publish: ['$SYS.REQ.SERVER.*.KICK'], subscribe: [`${systemInbox}.>`] }
 const everything = { publish: ['ltg.v1.>'], subscribe: ['ltg.v1.>'] }
 
 /**

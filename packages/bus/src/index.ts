@@ -9,6 +9,7 @@ export {
   type EdgeListener,
 } from './connect-edge.ts'
 export { type Bus, connectService, type ServiceConnection } from './connect-service.ts'
+export { connectSystem, type KickResult, type SystemBus, type SystemConnection } from './connect-system.ts'
 export type { Connection, ConnectionEvents } from './connection.ts'
 export { consume } from './consume/index.ts'
 export {

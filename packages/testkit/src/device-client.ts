@@ -4,11 +4,13 @@ import {
   askSubject,
   CodedError,
   type Descriptor,
+  hasCounter,
   inSubject,
   type KindName,
   kinds,
   outSubject,
 } from '@lenserfight/schemas'
+import { nextCounter } from './counter.ts'
 import type { Signatory } from './fixtures.ts'
 import type { Contradiction, Outcome } from './operation-book.ts'
 import { createOperationFlow, type Pending } from './operation-flow.ts'
@@ -32,7 +34,7 @@ export interface ClientOptions {
   readonly waitForGateway?: boolean
 }
 
-/** What is said, without what the client adds: `aud`, and for operations `op_id`. */
+/** What is said, without what the client adds: `aud`, for operations `op_id`, and a device's `counter`. */
 export type Say = { readonly kind: KindName } & Readonly<Record<string, unknown>>
 
 /** The one end of an operation. */
@@ -103,7 +105,8 @@ export const speakOver = (bus: EdgeBus, options: ClientOptions): DeviceClient =>
   let untrusted = 0
 
   const transmit = ({ kind, body }: Pending): string => {
-    const { bytes, digest } = signer.sign({ body })
+    const counted = hasCounter(kind) ? { counter: nextCounter(), ...body } : body
+    const { bytes, digest } = signer.sign({ body: counted })
     const door = { lenser, kid, kind }
     bus.publish(kinds[kind].door === 'in' ? inSubject(door) : askSubject(door), bytes)
     return Buffer.from(digest).toString('base64url')

@@ -1,3 +1,4 @@
+export { nextCounter } from './counter.ts'
 export { readTestEnvironment, type TestEnvironment, testVariables } from './env.ts'
 export {
   type Account,

@@ -16,6 +16,11 @@ export const Bytes64 = Type.String({ pattern: '^[A-Za-z0-9_-]{85}[AQgw]$' })
 export const Bytes16 = Type.String({ pattern: '^[A-Za-z0-9_-]{21}[AQgw]$' })
 export const UnixSeconds = Type.Integer({ minimum: 0, maximum: 253402300799 })
 export const UnixMilliseconds = Type.Integer({ minimum: 0, maximum: 253402300799999 })
+/**
+ * Rises with every envelope that a device signs for the `in` door and is used once (protocol.md, Clone detection): a second
+ * use of one proves that two hold the device's key. Not of an operation's content, since each attempt has its own.
+ */
+export const Counter = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
 export const ShortText = (max: number) => Type.String({ minLength: 1, maxLength: max })
 export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 
@@ -26,3 +31,11 @@ export const body = <K extends string, P extends Record<string, TSchema>>(kind: 
 /** A body that asks for a change: it carries the operation's id. */
 export const operation = <K extends string, P extends Record<string, TSchema>>(kind: K, properties: P) =>
   body(kind, { op_id: OpId, ...properties })
+
+/** What a device says through the `in` door: it carries the device's counter. */
+export const counted = <K extends string, P extends Record<string, TSchema>>(kind: K, properties: P) =>
+  body(kind, { counter: Counter, ...properties })
+
+/** The same, asking for a change. */
+export const countedOperation = <K extends string, P extends Record<string, TSchema>>(kind: K, properties: P) =>
+  operation(kind, { counter: Counter, ...properties })

@@ -1,7 +1,18 @@
 import Type, { type Static } from 'typebox'
 import { reasonCodes } from '../codes.ts'
 import { limits } from '../limits.ts'
-import { Bytes16, Bytes32, Bytes64, body, Nullable, operation, ShortText, UnixMilliseconds, Uuid } from './common.ts'
+import {
+  Bytes16,
+  Bytes32,
+  Bytes64,
+  body,
+  counted,
+  countedOperation,
+  Nullable,
+  ShortText,
+  UnixMilliseconds,
+  Uuid,
+} from './common.ts'
 
 /** The `auth_token` of every connection; `public_key` only on a session's first connect. */
 export const ConnectBody = body('connect', {
@@ -10,10 +21,10 @@ export const ConnectBody = body('connect', {
 })
 
 /** Answer to the challenge that registration gave (DA-1, DA-2). */
-export const ChallengeBody = operation('challenge', { device_id: Uuid, challenge: Bytes16 })
+export const ChallengeBody = countedOperation('challenge', { device_id: Uuid, challenge: Bytes16 })
 
 /** DH-1, DH-2. `gateway_status` is informational and never used for authorization. */
-export const HeartbeatBody = body('heartbeat', {
+export const HeartbeatBody = counted('heartbeat', {
   daemon_version: ShortText(32),
   gateway_status: ShortText(64),
 })
@@ -22,11 +33,11 @@ export const HeartbeatBody = body('heartbeat', {
  * Replaces the device's key. The envelope is the old key's signature over the new one; `proof` is the new key's over the
  * old one (`signKeyProof` of @lenserfight/envelope).
  */
-export const RotateBody = operation('rotate', { device_id: Uuid, new_public_key: Bytes32, proof: Bytes64 })
+export const RotateBody = countedOperation('rotate', { device_id: Uuid, new_public_key: Bytes32, proof: Bytes64 })
 
 /** What a daemon reports of its own life (RFC-0003 §11, R7): its start, its stop, and why it refused to work. */
 export const lifecycleEvents = ['start', 'stop', 'refusal'] as const
-export const LifecycleBody = operation('lifecycle', {
+export const LifecycleBody = countedOperation('lifecycle', {
   event: Type.Enum([...lifecycleEvents]),
   daemon_version: ShortText(32),
   /** When it happened by the device's clock: shown, never relied on. */
@@ -36,7 +47,7 @@ export const LifecycleBody = operation('lifecycle', {
 })
 
 /** Goes through every hop and changes nothing: the result names when each hop had it. */
-export const CanaryBody = body('canary', { sent_at: UnixMilliseconds })
+export const CanaryBody = counted('canary', { sent_at: UnixMilliseconds })
 
 /** A file that went in or came out, by its name and SHA-256; never its content. */
 export const RunFile = Type.Object(
@@ -46,7 +57,7 @@ export const RunFile = Type.Object(
 const RunFiles = Type.Array(RunFile, { maxItems: limits.runFiles })
 
 /** Asks for a run; the result is its id, the policy's verdict and the pinned hashes. */
-export const RunStartBody = operation('run_start', {
+export const RunStartBody = countedOperation('run_start', {
   /** SHA-256 over the canonical JSON array of the command's words. */
   command_hash: Bytes32,
   inputs: RunFiles,
@@ -61,7 +72,7 @@ export const RunStartBody = operation('run_start', {
  * What ran and what came of it. The four trust flags may be sent, for older clients, and are never read
  * (EA-3, AC-1, AC-2): the server derives them.
  */
-export const AttestationBody = operation('attestation', {
+export const AttestationBody = countedOperation('attestation', {
   run_id: Uuid,
   command_hash: Bytes32,
   stdin_hash: Nullable(Bytes32),

@@ -5,6 +5,8 @@ const Schema = configSchema({
   ...commonConfig,
   /** File with the seed of the account NKey (`SA…`) whose public half the broker's configuration names as issuer. */
   callout_seed_file: Type.String({ minLength: 1, maxLength: 4096 }),
+  /** File with the NKey seed of the broker's system user, whose one right is to cut a connection. */
+  system_seed_file: Type.String({ minLength: 1, maxLength: 4096 }),
   /** Milliseconds after which an answer comes too late: below the broker's own limit (`authorization.timeout`). */
   deadline_ms: Type.Optional(Type.Integer({ minimum: 100, maximum: 60_000 })),
   /** Connections judged at once; as many again wait, and further ones are left to the broker's time limit. */

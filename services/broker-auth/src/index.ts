@@ -1,5 +1,7 @@
 /** @lenserfight/broker-auth: the parts of broker-auth, for tests; the process is main.ts. */
+export { type Admissions, createAdmissions, type DueCut, type Kicked } from './admissions.ts'
 export { createBatcher } from './batcher.ts'
+export { type Cutter, type CutterOptions, startCutter } from './cutter.ts'
 export { type ConnectClaim, type KnownSigner, permissionsFor, readConnect, selfNamed } from './decide.ts'
 export { createJudge, type Judge, type Judgement } from './judge.ts'
 export { createJwtSigner, type JwtSigner, readServerJwt } from './jwt.ts'

@@ -35,13 +35,13 @@ export const createJudge = ({ gatewayId, store, mayBeUnproven }: JudgeOptions) =
     if (named !== undefined && !mayBeUnproven()) return { signer: undefined, code: 'rate_limited' }
     return { signer: named }
   }
-  const judgeOnce = async (message: Message): Promise<Judgement | 'key_changed'> => {
+  const judgeOnce = async (message: Message, request: CalloutRequest): Promise<Judgement | 'key_changed'> => {
     const { kid } = message.envelope
     const { signer, code } = await find(message)
     if (code !== undefined) return { code, kid }
     const refusal = checkSigner(message, signer, null)
     if (refusal !== null || signer === undefined) return { code: refusal?.code ?? 'unknown_device', kid }
-    const claim = await store.claim(message, signer.publicKey)
+    const claim = await store.claim({ message, publicKey: signer.publicKey, connection: request })
     if (claim.verdict === 'key_changed') return 'key_changed'
     const decided = permissionsFor(kid, claim)
     if ('code' in decided) return { code: decided.code, kid }
@@ -53,8 +53,8 @@ export const createJudge = ({ gatewayId, store, mayBeUnproven }: JudgeOptions) =
     if ('code' in read) return { code: read.code }
     const { message } = read
     // The key was replaced between the reading and the claim: the new one decides.
-    const first = await judgeOnce(message)
-    const judged = first === 'key_changed' ? await judgeOnce(message) : first
+    const first = await judgeOnce(message, request)
+    const judged = first === 'key_changed' ? await judgeOnce(message, request) : first
     return judged === 'key_changed' ? { code: 'signature_mismatch', kid: message.envelope.kid } : judged
   }
 }

@@ -1,10 +1,12 @@
 /** broker-auth: says for each connection whether it may come in, and to which subjects. */
-import { connectService } from '@lenserfight/bus'
-import { createPool } from '@lenserfight/db'
+import { connectService, connectSystem } from '@lenserfight/bus'
+import { createPool, listenToNotices } from '@lenserfight/db'
 import { createGate, createLifecycle, createLogger, createState, readSecret, serveHealth } from '@lenserfight/runtime'
 import { limits } from '@lenserfight/schemas'
+import { createAdmissions } from './admissions.ts'
 import { type Callout, startCallout } from './callout.ts'
 import { readBrokerAuthConfig } from './config.ts'
+import { type Cutter, startCutter } from './cutter.ts'
 import { createJudge } from './judge.ts'
 import { createJwtSigner } from './jwt.ts'
 import { decodeAccountSeed } from './nkey.ts'
@@ -21,15 +23,16 @@ const signer = createJwtSigner(decodeAccountSeed(readSecret(config.callout_seed_
 const deadlineMs = config.deadline_ms ?? 4000
 
 const timing = { statementTimeoutMs: deadlineMs, connectTimeoutMs: deadlineMs }
-const pool = createPool({ ...pg, password: readSecret(pg.password_file), logger, ...timing })
+const password = readSecret(pg.password_file)
+const pool = createPool({ ...pg, password, logger, ...timing })
 lifecycle.onStop('pool', () => pool.end(), 5000)
 const store = createStore(pool)
-const parts: { callout?: Callout } = {}
+const parts: { callout?: Callout; cutter?: Cutter } = {}
 const health = await serveHealth({
   ...config.health,
   state: holder.state,
   since: holder.since,
-  details: () => ({ replica, ...parts.callout?.details() }),
+  details: () => ({ replica, ...parts.callout?.details(), cutter: parts.cutter?.details() }),
   logger,
 })
 lifecycle.onStop('health', health.close, 1000)
@@ -37,14 +40,34 @@ lifecycle.onStop('health', health.close, 1000)
 holder.set('connecting')
 const bus = await connectService({ service: 'broker-auth', nats, logger })
 lifecycle.onStop('bus', bus.close, 5000)
+// Nobody is let in before there is a way to cut them off.
+const system = await connectSystem({ nats: { ...nats, seed_file: config.system_seed_file }, logger })
+lifecycle.onStop('system', system.close, 5000)
 // Without the database nobody is admitted (law 6), so it is not ready then.
 const onProbe = (isOpen: boolean): void => {
-  if (!bus.isConnected()) holder.set('connecting', 'broker')
+  if (!bus.isConnected() || !system.isConnected()) holder.set('connecting', 'broker')
   else holder.set(isOpen ? 'consuming' : 'holding', isOpen ? undefined : 'database')
 }
 const gate = createGate({ probe: store.probe, onProbe, logger })
 lifecycle.onStop('gate', gate.stop, 100)
-bus.events.on('connected', gate.suspect).on('disconnected', gate.suspect)
+for (const { events } of [bus, system]) events.on('connected', gate.suspect).on('disconnected', gate.suspect)
+
+const cutter = startCutter({
+  admissions: createAdmissions(pool),
+  kick: system.kick,
+  isOpen: () => gate.isOpen() && system.isConnected(),
+  onInfrastructure: gate.suspect,
+  logger,
+})
+parts.cutter = cutter
+lifecycle.onStop('cutter', cutter.stop, 2000)
+const notices = listenToNotices({
+  connection: { ...pg, password },
+  channel: 'ltg_cut',
+  onNotice: cutter.look,
+  logger,
+})
+lifecycle.onStop('notices', notices.stop, 5000)
 
 parts.callout = startCallout({
   bus,

@@ -5,6 +5,8 @@ import { decodePublicNkey } from './nkey.ts'
 export interface CalloutRequest {
   /** Public NKey of the server that asks; the answer is addressed to it. */
   readonly serverId: string
+  /** The server's number of this connection, by which it can be cut. */
+  readonly clientId: number
   /** Public NKey under which the answer must admit the connection. */
   readonly userNkey: string
   /** The nonce that the server gave to this client; empty where the client sent no `sig`. */
@@ -27,11 +29,15 @@ export const readRequest = (data: Uint8Array): CalloutRequest | undefined => {
   const nats = record(claims.nats)
   const serverId = text(record(nats.server_id).id)
   const userNkey = text(nats.user_nkey)
+  const client = record(nats.client_info)
   if (serverId !== claims.iss || decodePublicNkey(userNkey, 'user') === undefined) return undefined
+  // Whom nobody could cut is not let in.
+  if (!Number.isSafeInteger(client.id) || Number(client.id) < 1) return undefined
   return {
     serverId,
+    clientId: Number(client.id),
     userNkey,
-    serverNonce: text(record(nats.client_info).nonce),
+    serverNonce: text(client.nonce),
     token: text(record(nats.connect_opts).auth_token),
   }
 }

@@ -14,19 +14,25 @@ interface SignerRow {
 /** What the database knows and writes down of connections. All of it throws InfrastructureError when it is gone. */
 export interface Store {
   readonly signerOf: (kid: string) => Promise<KnownSigner | undefined>
-  readonly claim: (message: Message, publicKey: Uint8Array) => Promise<ConnectClaim>
+  /** Decides on a connect, and notes the connection in the same transaction where it lets it in. */
+  readonly claim: (claimed: Claimed) => Promise<ConnectClaim>
   readonly probe: () => Promise<void>
 }
 
-interface Claimed {
+export interface Claimed {
   readonly message: Message
+  /** The key that proved the signature. */
   readonly publicKey: Uint8Array
+  /** As the server names it, never as the client does. */
+  readonly connection: { readonly serverId: string; readonly clientId: number }
 }
 
-const claimArgument = ({ message, publicKey }: Claimed): object => {
+const claimArgument = ({ message, publicKey, connection }: Claimed): object => {
   const { kid, nonce, iat } = message.envelope
   const digest = Buffer.from(envelopeDigest(message.bytes)).toString('base64url')
-  return { kid, kind: 'connect', nonce, iat, digest, public_key: Buffer.from(publicKey).toString('base64url') }
+  const public_key = Buffer.from(publicKey).toString('base64url')
+  const { serverId: server_id, clientId: client_id } = connection
+  return { kid, kind: 'connect', nonce, iat, digest, public_key, server_id, client_id }
 }
 
 const knownSigner = ({ kid, lenser_id, public_key, expires_at }: SignerRow): KnownSigner => ({
@@ -76,8 +82,8 @@ export const createStore = (pool: Pool): Store => {
   })
   return {
     signerOf: signers,
-    claim: async (message, publicKey) => {
-      const claim = await claims({ message, publicKey })
+    claim: async (claimed) => {
+      const claim = await claims(claimed)
       if ('failed' in claim) throw claim.failed
       return claim
     },

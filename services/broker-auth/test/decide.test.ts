@@ -33,6 +33,7 @@ const nonce = 'serverNonce12'
 
 const request = (token: string, serverNonce = nonce): CalloutRequest => ({
   serverId: 'NSERVER',
+  clientId: 7,
   userNkey: createUser().getPublicKey(),
   serverNonce,
   token,

@@ -59,7 +59,7 @@ const ask = (change: { claims?: object; nats?: object; alg?: string; forge?: boo
   const nats = {
     server_id: { id, name: 'ltg' },
     user_nkey: createUser().getPublicKey(),
-    client_info: { nonce: 'abc' },
+    client_info: { id: 7, nonce: 'abc' },
     connect_opts: { auth_token: 'token' },
     ...change.nats,
   }
@@ -71,7 +71,7 @@ const ask = (change: { claims?: object; nats?: object; alg?: string; forge?: boo
 }
 
 test('a question is read that a server signed for itself, and no other', (t) => {
-  t.like(readRequest(ask()), { serverNonce: 'abc', token: 'token' })
+  t.like(readRequest(ask()), { clientId: 7, serverNonce: 'abc', token: 'token' })
   t.is(readRequest(ask({ forge: true })), undefined, 'another key signed')
   t.is(readRequest(ask({ claims: { iss: createServer().getPublicKey() } })), undefined, 'another issuer')
   t.is(readRequest(ask({ claims: { aud: 'other' } })), undefined, 'another audience')
@@ -82,7 +82,12 @@ test('a question is read that a server signed for itself, and no other', (t) => 
     'for another server',
   )
   t.is(readRequest(ask({ nats: { user_nkey: 'U123' } })), undefined, 'no user key')
-  t.like(readRequest(ask({ nats: { client_info: 7, connect_opts: null } })), { serverNonce: '', token: '' })
+  t.is(readRequest(ask({ nats: { client_info: 7 } })), undefined, 'no connection that could be cut')
+  for (const id of [undefined, null, 0, -1, 1.5, '7', 2 ** 53])
+    t.is(readRequest(ask({ nats: { client_info: { id } } })), undefined, `the connection ${id}`)
+  t.like(readRequest(ask({ nats: { client_info: { id: 7 }, connect_opts: null } })), { serverNonce: '', token: '' })
+  const lies = { client_info: { id: 8, nonce: 'x' }, id: 9, cid: 9, client_id: 9 }
+  t.is(readRequest(ask({ nats: { connect_opts: lies } }))?.clientId, 7, 'what the client says of itself is not read')
   fc.assert(fc.property(fc.uint8Array(), (bytes) => readRequest(bytes) === undefined))
   fc.assert(fc.property(fc.string(), (text) => readRequest(Buffer.from(text)) === undefined))
 })

@@ -13,7 +13,8 @@ import {
   signKeyProof,
 } from '@lenserfight/envelope'
 import { createLogger } from '@lenserfight/runtime'
-import { testPostgres } from '@lenserfight/testkit'
+import { hasCounter, type KindName } from '@lenserfight/schemas'
+import { nextCounter, testPostgres } from '@lenserfight/testkit'
 import type { TestFn } from 'ava'
 import type { Outcome } from '../src/ask/outcome.ts'
 import { createStore, type RegistrarStore } from '../src/store.ts'
@@ -54,7 +55,8 @@ export const newKey = (kid?: string): Key => {
 
 /** Signs a body of a kind for the test's gateway; `iat` in Unix seconds. */
 export const sign = (signer: Key, kind: string, members: object, iat?: number): Signed => {
-  const body = { kind, aud: gatewayId, ...members }
+  const counted = hasCounter(kind as KindName) ? { counter: nextCounter() } : {}
+  const body = { kind, aud: gatewayId, ...counted, ...members }
   const { envelope, bytes, digest } = signEnvelope({ ...signer, body, ...(iat === undefined ? {} : { iat }) })
   return { text: Buffer.from(bytes).toString(), digest, iat: envelope.iat, nonce: envelope.nonce, signer }
 }

@@ -14,6 +14,7 @@ const challenge = (over: object = {}, key = keys.privateKey): Item => {
   const body = {
     kind: 'challenge',
     aud: gatewayId,
+    counter: 1,
     op_id: newUuidV7(),
     device_id: kid,
     challenge: randomNonce(),

@@ -40,6 +40,7 @@ test('list: an owner sees their own devices, living ones first, with what tells 
     fingerprint,
     key_number: 1,
     former_key_until: null,
+    legacy: false,
     challenge_verified: true,
     last_heartbeat_at: null,
     daemon_version: null,

@@ -25,6 +25,12 @@ export interface EvaluatorStore {
   readonly apply: (kind: AppliedKind, items: readonly Item[]) => Promise<ReceiptItem[]>
   /** Judges runs again whose time has come; how many. */
   readonly reevaluate: (limit: number) => Promise<number>
+  /** Queues runs that compromises concern; fewer steps than the limit say that no more is to be done. */
+  readonly queueCompromised: (limit: number) => Promise<number>
+  /** Brings devices to `trusted` that earned it; how many. */
+  readonly promote: (limit: number) => Promise<number>
+  /** Brings devices to `offline` that fell silent; how many. */
+  readonly markOffline: (limit: number) => Promise<number>
   /** Rejects where the database does not answer. */
   readonly probe: () => Promise<void>
 }
@@ -87,12 +93,24 @@ export const createStore = (pool: Pool): EvaluatorStore => {
     }
     return results
   }
-  const reevaluate = async (limit: number): Promise<number> => {
-    const [row] = await call<{ fn_reevaluate_due: number }>(pool, 'execution.fn_reevaluate_due', [limit])
-    return row?.fn_reevaluate_due ?? 0
-  }
+  /** Calls a function that works off up to a limit and says how much it did. */
+  const upTo =
+    (name: string) =>
+    async (limit: number): Promise<number> => {
+      const [row] = await call<Record<string, number>>(pool, name, [limit])
+      return row === undefined ? 0 : (Object.values(row)[0] ?? 0)
+    }
   const probe = async (): Promise<void> => {
     await signers([])
   }
-  return { signers, formerKeys, apply, reevaluate, probe }
+  return {
+    signers,
+    formerKeys,
+    apply,
+    reevaluate: upTo('execution.fn_reevaluate_due'),
+    queueCompromised: upTo('execution.fn_queue_compromised'),
+    promote: upTo('devices.fn_promote_trusted'),
+    markOffline: upTo('devices.fn_mark_offline'),
+    probe,
+  }
 }

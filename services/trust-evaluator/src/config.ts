@@ -9,7 +9,9 @@ export const EvaluatorConfig = configSchema({
   concurrency: Type.Optional(Type.Integer({ minimum: 1, maximum: 16 })),
   /** How often runs are looked for whose level is due to be judged again. */
   reevaluate_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 60_000 })),
+  /** How often devices are looked for that earned `trusted` or fell silent. */
+  tend_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 3_600_000 })),
 })
 export type EvaluatorConfig = Static<typeof EvaluatorConfig>
 
-export const defaults = { concurrency: 2, reevaluateMs: 1000 } as const
+export const defaults = { concurrency: 2, reevaluateMs: 1000, tendMs: 60_000 } as const

@@ -16,6 +16,7 @@ import { defaults, EvaluatorConfig } from './config.ts'
 import { decode } from './decode.ts'
 import { createHandler } from './handle.ts'
 import { startReevaluation } from './reevaluate.ts'
+import { startTending } from './tend-devices.ts'
 
 const config = readConfig(EvaluatorConfig, process.argv.slice(2))
 const { gateway_id: gatewayId, pg, nats, health, replica } = config
@@ -27,12 +28,23 @@ const state = createState({ logger })
 const signer = readSigner(config.signing, ['receipt'])
 const readiness = createReadiness(state)
 
-const figures: { consumer?: () => object; applied?: () => object; reevaluation?: () => object } = {}
+const figures: {
+  consumer?: () => object
+  applied?: () => object
+  reevaluation?: () => object
+  tending?: () => object
+} = {}
 const healthServer = await serveHealth({
   ...health,
   state: state.state,
   since: state.since,
-  details: () => ({ replica, ...figures.applied?.(), ...figures.consumer?.(), ...figures.reevaluation?.() }),
+  details: () => ({
+    replica,
+    ...figures.applied?.(),
+    ...figures.consumer?.(),
+    ...figures.reevaluation?.(),
+    ...figures.tending?.(),
+  }),
   logger,
 })
 lifecycle.onStop('health', healthServer.close, 1000)
@@ -45,6 +57,9 @@ lifecycle.onStop('gate', gate.stop, 100)
 const reevaluation = startReevaluation({ store, everyMs: config.reevaluate_ms ?? defaults.reevaluateMs, logger })
 figures.reevaluation = reevaluation.figures
 lifecycle.onStop('reevaluation', reevaluation.stop, 10_000)
+const tending = startTending({ store, everyMs: config.tend_ms ?? defaults.tendMs, logger })
+figures.tending = tending.figures
+lifecycle.onStop('tending', tending.stop, 10_000)
 
 readiness.setConsumer('connecting')
 const bus = await connectService({ service: 'trust-evaluator', nats, logger })

@@ -1,60 +1,42 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import { InfrastructureError, type Logger } from '@lenserfight/runtime'
+import type { Logger } from '@lenserfight/runtime'
 import type { EvaluatorStore } from './commit.ts'
+import { type Repetition, startRepeating } from './repeat.ts'
 
 export interface ReevaluationOptions {
-  readonly store: Pick<EvaluatorStore, 'reevaluate'>
+  readonly store: Pick<EvaluatorStore, 'queueCompromised' | 'reevaluate'>
   readonly everyMs: number
   readonly logger: Logger
 }
 
-export interface Reevaluation {
-  /** Ends after what is under way. */
-  readonly stop: () => Promise<void>
+export interface Reevaluation extends Repetition {
   readonly figures: () => { readonly judged: number }
 }
 
-/** Runs judged in one transaction. */
+/** Runs queued or judged in one transaction. */
 const perCall = 256
 
 /**
- * Judges runs again when that is due (trust.md, rules 3 and 15), for ever. Replicas share the work: what one judges is
- * left to it. While the database is gone it waits; nothing is lost, since what is due stands there.
+ * Judges runs again when that is due (trust.md, rules 3 and 15), for ever, and queues those that a compromise concerns
+ * (rule 8). Replicas share the work: what one judges is left to it. While the database is gone it waits; nothing is lost,
+ * since what is due stands there.
  */
 export const startReevaluation = ({ store, everyMs, logger }: ReevaluationOptions): Reevaluation => {
-  const stopping = new AbortController()
   let judged = 0
-  let isFailing = false
-
-  const round = async (): Promise<void> => {
+  const judge = async (stopping: AbortSignal): Promise<void> => {
     let count = perCall
-    while (count === perCall && !stopping.signal.aborted) {
+    while (count === perCall && !stopping.aborted) {
       count = await store.reevaluate(perCall)
       judged += count
     }
   }
-  const tell = (error: unknown): void => {
-    if (isFailing) return
-    isFailing = true
-    const level = error instanceof InfrastructureError ? 'warn' : 'error'
-    logger[level]({ event: 'reevaluation_failed', err: error }, 'runs could not be judged again; tried further')
-  }
-  const loop = async (): Promise<void> => {
-    while (!stopping.signal.aborted) {
-      try {
-        await round()
-        isFailing = false
-      } catch (error) {
-        tell(error)
-      }
-      // Jitter, so that replicas do not ask at the same moment.
-      await sleep(everyMs * (0.75 + Math.random() / 2), undefined, { signal: stopping.signal }).catch(() => {})
+  const round = async (stopping: AbortSignal): Promise<void> => {
+    // Judged as they are queued, so that the queue never holds more than a few steps of a device's whole history.
+    let queued = perCall
+    while (queued === perCall && !stopping.aborted) {
+      queued = await store.queueCompromised(perCall)
+      await judge(stopping)
     }
   }
-  const running = loop()
-  const stop = async (): Promise<void> => {
-    stopping.abort()
-    await running
-  }
-  return { stop, figures: () => ({ judged }) }
+  const failure = { event: 'reevaluation_failed', message: 'runs could not be judged again; tried further' }
+  return { ...startRepeating({ everyMs, round, failure, logger }), figures: () => ({ judged }) }
 }

@@ -2,7 +2,7 @@ import { createPool, type Pool } from '@lenserfight/db'
 import { encodeKey, generateKeyPair, type KeyPair, newUuidV7, signEnvelope } from '@lenserfight/envelope'
 import { createLogger } from '@lenserfight/runtime'
 import type { DeviceLevel, KindName } from '@lenserfight/schemas'
-import { type TestDatabase, testPostgres } from '@lenserfight/testkit'
+import { nextCounter, type TestDatabase, testPostgres } from '@lenserfight/testkit'
 
 export const gatewayId = '3f1f9d0e-6a44-4d6f-9f0c-52a1d0a6c001'
 
@@ -93,7 +93,12 @@ export const createWorld = async () => {
     { stored = Date.now(), verdict = 'ok', door = 'ingress' }: Arrival = {},
   ): Promise<string> => {
     const iat = Math.floor(stored / 1000)
-    const signed = signEnvelope({ kid: device.id, key: device.keys.privateKey, body: { aud: gatewayId, ...body }, iat })
+    const signed = signEnvelope({
+      kid: device.id,
+      key: device.keys.privateKey,
+      body: { aud: gatewayId, counter: nextCounter(), ...body },
+      iat,
+    })
     const { envelope, bytes, digest } = signed
     if (verdict !== 'none') {
       const place = door === 'ingress' ? ['LTG_INGRESS', ++names, BigInt(stored) * 1_000_000n] : [null, null, null]

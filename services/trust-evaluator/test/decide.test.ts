@@ -10,7 +10,7 @@ const [kid, lenser, stranger] = [newUuidV7(), newUuidV7(), newUuidV7()]
 const signerOf = (id: string) => (id === kid ? { kid, lenserId: lenser, publicKey: keys.publicKey } : undefined)
 const judge = (item: Item) => decide(item, { gatewayId, signerOf })
 
-const beat = { kind: 'heartbeat', aud: gatewayId, daemon_version: '1', gateway_status: 'connected' }
+const beat = { kind: 'heartbeat', aud: gatewayId, counter: 1, daemon_version: '1', gateway_status: 'connected' }
 const seal = (body: object = beat, by = { kid, key: keys.privateKey }): Item => {
   const { bytes, digest } = signEnvelope({ ...by, body })
   const text = Buffer.from(bytes).toString()

@@ -178,7 +178,7 @@ test('rule 15: what is due is judged by the loop, which outlives a failing datab
     if (failures-- > 0) throw new InfrastructureError('gone')
     return store.reevaluate(limit)
   }
-  const loop = startReevaluation({ store: { reevaluate }, everyMs: 20, logger })
+  const loop = startReevaluation({ store: { ...store, reevaluate }, everyMs: 20, logger })
   const level = async () =>
     (
       await world.one<{ trust_level: string }>(

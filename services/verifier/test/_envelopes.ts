@@ -1,5 +1,6 @@
 import { createSigner, generateKeyPair, newUuidV7, type SignerRecord } from '@lenserfight/envelope'
 import { inSubject } from '@lenserfight/schemas'
+import { nextCounter } from '@lenserfight/testkit'
 import type { Received } from '../src/decide.ts'
 
 export const gatewayId = '11111111-1111-4111-8111-111111111111'
@@ -16,6 +17,7 @@ export type Device = ReturnType<typeof makeDevice>
 export const heartbeatBody = (overrides: object = {}) => ({
   kind: 'heartbeat',
   aud: gatewayId,
+  counter: nextCounter(),
   daemon_version: '0.1.0',
   gateway_status: 'connected',
   ...overrides,
@@ -24,6 +26,7 @@ export const heartbeatBody = (overrides: object = {}) => ({
 export const challengeBody = (overrides: object = {}) => ({
   kind: 'challenge',
   aud: gatewayId,
+  counter: nextCounter(),
   op_id: newUuidV7(),
   device_id: '22222222-2222-4222-8222-222222222222',
   challenge: 'AAAAAAAAAAAAAAAAAAAAAA',

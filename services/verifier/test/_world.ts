@@ -2,7 +2,7 @@ import { createPool, type Pool } from '@lenserfight/db'
 import { createSigner, encodeBase64Url, envelopeDigest } from '@lenserfight/envelope'
 import { createLogger } from '@lenserfight/runtime'
 import { type DeviceLevel, inSubject, type KindName } from '@lenserfight/schemas'
-import { makeAccount, makeDevice, type Signatory } from '@lenserfight/testkit'
+import { makeAccount, makeDevice, nextCounter, type Signatory } from '@lenserfight/testkit'
 import { openRawEdge, type RawEdge, tapVerified, type VerifiedTap } from '@lenserfight/testkit/raw-edge'
 import { testStack } from '@lenserfight/testkit/stack'
 import type { ExecutionContext } from 'ava'
@@ -42,8 +42,10 @@ export const startWorld = async (verifiers = 1): Promise<World> => {
       return makeDevice(owner, { lenser, level })
     },
     sign: ({ kid, keys }, body = heartbeat, at = {}) =>
-      createSigner({ kid, key: keys.privateKey }).sign({ body: { aud: stack.descriptor.gateway_id, ...body }, ...at })
-        .bytes,
+      createSigner({ kid, key: keys.privateKey }).sign({
+        body: { aud: stack.descriptor.gateway_id, counter: nextCounter(), ...body },
+        ...at,
+      }).bytes,
     subject: ({ lenser, kid }, kind = 'heartbeat') => inSubject({ lenser, kid, kind }),
     health: () => readHealth(stack.dir),
     close: async () => {

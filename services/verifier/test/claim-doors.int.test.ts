@@ -12,6 +12,8 @@ test.after.always(() => db?.close())
 
 const doors = { connect: 'ltg_broker_auth', ask: 'ltg_registrar' } as const
 type DoorName = keyof typeof doors
+/** Which connection a connect is about, as the broker's server says it. */
+const connection = { server_id: `N${'A'.repeat(55)}`, client_id: 7 }
 
 const claimAt = async (door: DoorName, signatory: Pick<Signatory, 'kid' | 'keys'>, changed: object = {}) => {
   const claim = {
@@ -21,6 +23,7 @@ const claimAt = async (door: DoorName, signatory: Pick<Signatory, 'kid' | 'keys'
     iat: seconds(),
     digest: encodeBase64Url(randomBytes(32)),
     public_key: encodeKey(signatory.keys.publicKey),
+    ...(door === 'connect' ? connection : {}),
     ...changed,
   }
   const pool = db.poolAs(doors[door])
@@ -106,7 +109,7 @@ test('RP-2: one nonce under two iats at two doors at once: one is accepted', asy
   await connecting.query('BEGIN')
   const claim = {
     ...{ kid: device.kid, kind: 'connect', nonce: randomNonce(), iat: seconds() },
-    ...{ digest: encodeBase64Url(randomBytes(32)), public_key: encodeKey(device.keys.publicKey) },
+    ...{ digest: encodeBase64Url(randomBytes(32)), public_key: encodeKey(device.keys.publicKey), ...connection },
   }
   const { rows } = await connecting.query('SELECT devices.fn_claim_connect($1) AS claim', [claim])
   t.is(rows[0].claim.verdict, 'ok')

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { canonicalize, encodeBase64Url, generateKeyPair, newUuidV7, signingDigest, sodium } from '@lenserfight/envelope'
 import { inSubject } from '@lenserfight/schemas'
-import { makeAccount, makeSession, type Signatory, setLevel } from '@lenserfight/testkit'
+import { makeAccount, makeSession, nextCounter, type Signatory, setLevel } from '@lenserfight/testkit'
 import test from 'ava'
 import { digestOf, eventually, startWorld, type World } from './_world.ts'
 
@@ -26,6 +26,7 @@ const forge = (device: Signatory, members: object = {}, body: object = {}): Buff
     body: {
       kind: 'heartbeat',
       aud: world.stack.descriptor.gateway_id,
+      counter: nextCounter(),
       daemon_version: '1',
       gateway_status: 'x',
       ...body,

@@ -20,6 +20,10 @@ export interface HostileDevice {
   close(): Promise<void>
 }
 
+/** Above what the device itself uses, and always another. */
+let lastCounter = Date.now() * 1000
+const nextCounter = (): number => ++lastCounter
+
 const waitMs = 10_000
 
 export async function connectHostileDevice(options: HostileOptions): Promise<HostileDevice> {
@@ -38,6 +42,7 @@ export async function connectHostileDevice(options: HostileOptions): Promise<Hos
         ...(wrong.iat === undefined ? {} : { iat: wrong.iat }),
         body: {
           kind: 'heartbeat',
+          counter: nextCounter(),
           aud: wrong.aud ?? descriptor.gateway_id,
           daemon_version: '0.0.0',
           gateway_status: 'hostile',

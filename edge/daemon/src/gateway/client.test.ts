@@ -63,6 +63,7 @@ const create = (keys: string | undefined = listOf(1, [[registrar, ['answer', 're
   const taken: string[] = []
   const items: ReceiptItem[] = []
   let untrusted = 0
+  let counted = 0
   const line = createLink()
   const onKeys: TrustOptions['onKeys'] = (choose) => {
     const text = choose(taken.at(-1) ?? keys)
@@ -70,7 +71,13 @@ const create = (keys: string | undefined = listOf(1, [[registrar, ['answer', 're
   }
   const trust = createTrust({ descriptor, keys, onKeys })
   const client = createGatewayClient({
-    ...{ link: line.link, trust, lenser, signer: createSigner({ kid, key: device.privateKey }) },
+    ...{
+      link: line.link,
+      trust,
+      counter: { next: () => ++counted },
+      lenser,
+      signer: createSigner({ kid, key: device.privateKey }),
+    },
     onReceipt: (more) => items.push(...more),
     onUntrusted: () => {
       untrusted += 1

@@ -5,6 +5,7 @@ import {
   type AnswerBody,
   askSubject,
   CodedError,
+  hasCounter,
   inSubject,
   type KindName,
   outSubject,
@@ -12,6 +13,7 @@ import {
   type ReceiptItem,
   reasonOf,
 } from '@lenserfight/schemas'
+import type { Counter } from '../counter.ts'
 import type { Link } from './link.ts'
 import type { GatewayTrust } from './trust.ts'
 
@@ -28,6 +30,8 @@ export interface ClientOptions {
   /** The account in the subjects; `nilUuid` for a session that has not signed in. */
   readonly lenser: string
   readonly trust: GatewayTrust
+  /** Numbers what goes through the ingress door; a session sends nothing there. */
+  readonly counter?: Counter
   readonly logger?: Logger
   /** Items of receipts that the gateway signed, and which of its services did. */
   readonly onReceipt?: (items: readonly ReceiptItem[], service: string) => void
@@ -63,8 +67,13 @@ const pauseOf = ({ code, retry_after }: AnswerBody, tries: number): number | und
   return reasonOf(code).next === 'resign' && tries <= mostResigns ? resignMs : undefined
 }
 
+const numberOf = (counter: Counter | undefined): number => {
+  if (counter === undefined) throw new TypeError('what goes through the ingress door is counted')
+  return counter.next()
+}
+
 export const createGatewayClient = (options: ClientOptions): GatewayClient => {
-  const { link, signer, lenser, trust, logger, onReceipt = () => {}, onUntrusted = () => {} } = options
+  const { link, signer, lenser, trust, counter, logger, onReceipt = () => {}, onUntrusted = () => {} } = options
   const { kid } = signer
   const asked = new Map<string, (answer: AnswerBody) => void>()
   const answers = outSubject(lenser, kid, 'answer')
@@ -92,7 +101,8 @@ export const createGatewayClient = (options: ClientOptions): GatewayClient => {
   })
 
   const sign = (kind: KindName, body: object): { digest: string; bytes: Uint8Array } => {
-    const { bytes, digest } = signer.sign({ body: { ...body, kind, aud: trust.descriptor.gateway_id } })
+    const counted = hasCounter(kind) ? { counter: numberOf(counter) } : {}
+    const { bytes, digest } = signer.sign({ body: { ...body, ...counted, kind, aud: trust.descriptor.gateway_id } })
     return { bytes, digest: encodeBase64Url(digest) }
   }
 

@@ -9,6 +9,7 @@ import {
   kindsInState,
   type ReasonCode,
 } from '@lenserfight/schemas'
+import type { Counter } from '../counter.ts'
 import type { Outbox } from '../outbox/types.ts'
 import type { Enrolled } from '../settings.ts'
 import type { Canary } from './canary.ts'
@@ -48,6 +49,7 @@ export interface DeviceSessionOptions {
   readonly link: Link
   readonly identity: Enrolled
   readonly signer: EnvelopeSigner
+  readonly counter: Counter
   readonly trust: GatewayTrust
   readonly outbox: Outbox
   readonly heartbeat: Heartbeat
@@ -88,7 +90,7 @@ const calmly = (act: () => void): (() => void) => {
 }
 
 export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession => {
-  const { link, identity, signer, trust, timing, logger, onStanding, now = Date.now } = options
+  const { link, identity, signer, counter, trust, timing, logger, onStanding, now = Date.now } = options
   const { outbox, heartbeat, canary } = options
   /** The kinds that this connection was admitted for, once they are known. */
   let admitted: readonly KindName[] | undefined
@@ -100,7 +102,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
   let isOver = false
 
   const client: GatewayClient = createGatewayClient({
-    ...{ link, signer, trust, logger, lenser: identity.lenser },
+    ...{ link, signer, counter, trust, logger, lenser: identity.lenser },
     onReceipt: (items, service) => {
       heartbeat.receive(items, service)
       canary.receive(items, service)

@@ -18,7 +18,13 @@ export const ourSchemas = [
  * it is seen.
  */
 export const grantedFunctions: Record<string, readonly string[]> = {
-  ltg_broker_auth: ['devices.fn_claim_connect', 'devices.fn_signers'],
+  ltg_broker_auth: [
+    'devices.fn_admissions_kicked',
+    'devices.fn_admissions_prune',
+    'devices.fn_admissions_to_cut',
+    'devices.fn_claim_connect',
+    'devices.fn_signers',
+  ],
   ltg_registrar: [
     'audit.fn_audit_verify',
     'devices.fn_claim_ask',
@@ -51,6 +57,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'devices.fn_retired_keys',
     'devices.fn_signers',
     'execution.fn_compute_submission_trust',
+    'execution.fn_queue_compromised',
     'execution.fn_record_execution_attestation',
     'execution.fn_reevaluate_due',
     'execution.fn_run_start',
@@ -77,6 +84,7 @@ export const readableByTheirOwners = [
   'audit.hash_chains',
   'battles.contenders',
   'battles.submissions',
+  'devices.compromises',
   'devices.device_keys',
   'devices.registered_devices',
   'execution.attestations',
@@ -93,6 +101,7 @@ export const readableByTheirOwners = [
 export const appendOnly = [
   'agents.policy_evaluations',
   'audit.hash_chains',
+  'devices.compromises',
   'devices.operations',
   'execution.attestations',
   'execution.links',

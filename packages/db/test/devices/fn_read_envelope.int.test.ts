@@ -16,6 +16,7 @@ interface Parts {
   kind: string
   aud: string
   op_id: string | null
+  counter: string | null
   body: unknown
   wire: Buffer
 }
@@ -55,9 +56,34 @@ test('an envelope is taken apart as it was put together, whatever its body says'
 
 const pick = ({ kind, aud, op_id }: { kind: string; aud: string; op_id: string }) => ({ kind, aud, op_id })
 
+/** Bodies with a counter, and with names and texts that look like one. */
+const counted = fc.record({
+  aud: fc.constantFrom('00000000-0000-4000-8000-000000000000'),
+  counter: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
+  kind: fc.constant('lifecycle'),
+  note: fc.constantFrom(',"counter":1', '"counter":', '\\",\\"counter\\":1,', 'counter'),
+  at: fc.constantFrom(',"counter":1', '{"counter":1}'),
+  zz: fc.dictionary(fc.constantFrom('count', 'counters', ',"counter'), fc.integer(), { maxKeys: 3 }),
+})
+
+test('the content of an attempt is all of its body but the counter, which is told apart', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(counted, async (body) => {
+      const parts = await read(signEnvelope({ kid: randomUUID(), key, body }).text)
+      const { counter, ...rest } = body
+      t.deepEqual(parts.content_digest, sha256(canonicalize(rest)))
+      t.is(parts.counter, String(counter))
+    }),
+    { numRuns: 60 },
+  )
+  t.is((await read(signEnvelope({ kid: randomUUID(), key, body: { kind: 'login' } }).text)).counter, null)
+})
+
 test('two attempts at one operation differ in digest and agree in content', async (t) => {
   const body = { kind: 'run_start', aud: randomUUID(), op_id: newUuidV7() }
-  const attempts = [1, 2].map((n) => signEnvelope({ kid: randomUUID(), key, body, iat: 1_700_000_000 + n }).text)
+  const attempts = [1, 2].map(
+    (n) => signEnvelope({ kid: randomUUID(), key, body: { ...body, counter: n }, iat: 1_700_000_000 + n }).text,
+  )
   const [one, two] = await Promise.all(attempts.map(read))
   t.deepEqual(one?.content_digest, two?.content_digest)
   t.notDeepEqual(one?.digest, two?.digest)
@@ -91,6 +117,8 @@ test('what is no envelope is refused with LT001', async (t) => {
     ['a body cut off', text.replace(inner, inner.slice(0, -1))],
     ['an audience that is no UUID', text.replace(body.aud, 'me')],
     ['an operation that is no UUID', text.replace(body.op_id, 'mine')],
+    ['a counter that is none', text.replace('"kind"', '"counter":1.5,"kind"')],
+    ['a counter beyond bigint', text.replace('"kind"', `"counter":${'9'.repeat(19)},"kind"`)],
     ['U+0000', text.replace('heartbeat', '\\u0000')],
   ]
   for (const [what, text] of wrong) await refuses(t, () => read(text), 'LT001', what)
