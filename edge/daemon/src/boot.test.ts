@@ -166,7 +166,8 @@ test('without a gateway the daemon runs, says so, and stops at once when asked t
   t.deepEqual([status.connection, status.code, status.trust_level], ['disconnected', 'gateway_unreachable', null])
   const run = { command_hash: 'A'.repeat(43), inputs: [] }
   await t.throwsAsync(client.request('run.start', { run, timeout_ms: 50 }), { code: 'gateway_unreachable' })
-  t.is(((await client.request('status', {})).outbox as { open: number }).open, 0)
+  const { open } = (await client.request('status', {})).outbox as { open: number }
+  t.is(open, 1, 'the event of its start')
   await t.throwsAsync(client.request('run.start', { run: { command_hash: 'x' }, timeout_ms: 50 }), {
     code: 'malformed_body',
   })
@@ -204,7 +205,7 @@ test('the loopback listener shows health, public identity and what is pending, a
   t.true(Math.abs(Number(time) - Date.now() / 1000) < 60)
   t.regex(String(daemon_version), /^\d+\.\d+\.\d+$/)
   t.is(health.device_id, uuid('c'))
-  t.deepEqual(await read('/outbox'), { pending: 0 })
+  t.deepEqual(await read('/outbox'), { pending: 1 }, 'the event of its start')
   const secret = readFileSync(join(config.keysFolder, 'device-1.key'), 'utf8').trim()
   const identity = JSON.stringify(await read('/identity'))
   t.true(identity.includes(uuid('c')))

@@ -1,13 +1,13 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { KeyPair } from '@lenserfight/envelope'
 import { checkPrivateFile, ensurePrivateFolder, openKeychain } from '@lenserfight/keychain'
 import type { Descriptor } from '@lenserfight/schemas'
 import { requireIdentity } from './checks/identity.ts'
-import { readDeviceKeys } from './checks/keychain.ts'
 import type { EdgeConfig, EdgePaths } from './config.ts'
 import { resolveBind } from './http/bind.ts'
 import { takeInstanceLock } from './instance-lock.ts'
+import { createKeyChanges, type KeyChanges } from './keys/key-changes.ts'
+import { type KeyRing, openKeyRing } from './keys/key-ring.ts'
 import { createSettings, type Enrolled, type Settings } from './settings.ts'
 import { openStore, type Store } from './store.ts'
 
@@ -15,9 +15,11 @@ import { openStore, type Store } from './store.ts'
 export interface Boot {
   readonly store: Store
   readonly settings: Settings
+  /** As it was at boot: only its key changes, which `changes` knows. */
   readonly identity: Enrolled
   readonly descriptor: Descriptor
-  readonly keys: KeyPair
+  readonly changes: KeyChanges
+  readonly ring: KeyRing
   /** The loopback address to listen on. */
   readonly bind: string
   /** Gives up the lock and closes the state. */
@@ -53,7 +55,7 @@ export const openState = (paths: EdgePaths): { store: Store; settings: Settings 
  * @param warn a line for people
  * @throws CodedError the first that fails
  */
-export const boot = async (config: EdgeConfig, warn: (line: string) => void): Promise<Boot> => {
+export const boot = async (config: EdgeConfig, warn: (line: string) => void, now = Date.now): Promise<Boot> => {
   checkStateFolder(config)
   const unlock = takeInstanceLock(config.lockFile)
   let store: Store | undefined
@@ -62,13 +64,14 @@ export const boot = async (config: EdgeConfig, warn: (line: string) => void): Pr
     store = state.store
     const { identity, descriptor } = requireIdentity(state.settings.get('identity'), state.settings.get('descriptor'))
     const keychain = await openKeychain({ fileFallback: config.fileFallback, folder: config.keysFolder, warn })
-    const keys = await readDeviceKeys(keychain, identity)
+    const changes = createKeyChanges({ settings: state.settings, keychain: async () => keychain, now })
+    const ring = await openKeyRing({ identity: changes.identity, keychain: async () => keychain, now })
     const bind = await resolveBind(config.bind)
     const release = (): void => {
       state.store.close()
       unlock()
     }
-    return { ...state, identity, descriptor, keys, bind, release }
+    return { ...state, identity, descriptor, changes, ring, bind, release }
   } catch (error) {
     store?.close()
     unlock()

@@ -1,26 +1,31 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { edgeReconnect } from '@lenserfight/bus'
-import { createSigner } from '@lenserfight/envelope'
 import type { Logger } from '@lenserfight/runtime'
-import { CodedError, ctlSubjects } from '@lenserfight/schemas'
+import { CodedError, ctlSubjects, kindsInState, type ReasonCode } from '@lenserfight/schemas'
 import { type Boot, boot } from './boot.ts'
 import { checkOperation } from './check-operation.ts'
 import { isClockOff } from './checks/clock.ts'
 import type { EdgeConfig } from './config.ts'
 import { createCounter } from './counter.ts'
+import { describeDaemon, describeIdentity } from './describe.ts'
 import { createCanary } from './gateway/canary.ts'
-import { type DeviceSession, openDeviceSession } from './gateway/device-session.ts'
+import { type Connector, keepConnected } from './gateway/connector.ts'
+import { type NoStanding, openDeviceSession, type Standing } from './gateway/device-session.ts'
 import { createHeartbeat } from './gateway/heartbeat.ts'
 import { connectGateway, type Link } from './gateway/link.ts'
-import { createTrust, type GatewayTrust } from './gateway/trust.ts'
+import { createTrust } from './gateway/trust.ts'
 import { createPages } from './http/pages.ts'
-import { serveHttp } from './http/server.ts'
+import { type HttpServer, serveHttp } from './http/server.ts'
+import { keyFactsOf } from './keys/change.ts'
+import { createRotation } from './keys/rotation.ts'
+import { createLifecycle } from './lifecycle.ts'
 import { createMethods } from './methods.ts'
 import { createOutbox } from './outbox/outbox.ts'
-import { createPresence, type Presence } from './presence.ts'
-import type { Enrolled } from './settings.ts'
-import { serveSocket } from './socket/server.ts'
+import { createPresence } from './presence.ts'
+import { type SocketServer, serveSocket } from './socket/server.ts'
 import { daemonVersion } from './version.ts'
+
+/** How long an orderly stop waits for the receipt of its own event. */
+const stopReceiptMs = 2_000
 
 export interface DaemonOptions {
   readonly config: EdgeConfig
@@ -41,157 +46,166 @@ export interface Daemon {
   readonly stop: () => Promise<void>
 }
 
-/** One attempt after another until the gateway admits this key, with full jitter between them. */
-const connectPersistently = async (
-  { identity, descriptor, keys }: Boot,
-  { config, logger, now = Date.now }: DaemonOptions,
-  { presence, signal }: { presence: Presence; signal: AbortSignal },
-): Promise<Link | undefined> => {
-  const { floorMs, firstCeilingMs, ceilingMs } = config.reconnect ?? edgeReconnect
-  for (let attempt = 0; !signal.aborted; attempt += 1) {
-    try {
-      return await connectGateway({
-        url: descriptor.url,
-        gatewayId: descriptor.gateway_id,
-        kid: identity.device_id,
-        key: keys.privateKey,
-        lenser: identity.lenser,
-        ...(config.reconnect === undefined ? {} : { reconnect: config.reconnect }),
-        logger,
-        now,
-        subjects: ctlSubjects(identity.lenser, identity.device_id),
-      })
-    } catch (error) {
-      if (!(error instanceof CodedError)) throw error
-      presence.onConnectFailed(error)
-      logger.warn({ event: 'connect_failed', code: error.code }, 'the gateway was not reached')
-    }
-    const ceiling = Math.min(ceilingMs, firstCeilingMs * 2 ** Math.min(attempt, 30))
-    const delay = floorMs + Math.random() * Math.max(0, ceiling - floorMs)
-    await sleep(delay, undefined, { signal }).catch(() => {})
-  }
-  return undefined
+/** RFC-0003 §8: what only the gateway's first answer can tell, and a daemon does not start with. */
+const refusalAtStart = (said: Standing | NoStanding): ReasonCode | undefined => {
+  if (said.clockOffsetMs !== undefined && isClockOff(said.clockOffsetMs)) return 'clock_skew'
+  return 'isPaused' in said && said.isPaused ? 'workspace_paused' : undefined
 }
 
-/** This device's public half, as the loopback listener shows it. */
-const describeIdentity = ({ device_id, name, lenser, gateway_id, public_key }: Enrolled) => ({
-  ...{ device_id, name, lenser_id: lenser, gateway_id, public_key },
-})
-
-/** What `status` shows, of parts that each know their own. */
-const describe = (
-  { identity, descriptor }: Boot,
-  parts: { presence: Presence; trust: GatewayTrust; outbox: object; heartbeatAt: number | null; since: number },
-) => ({
-  device_id: identity.device_id,
-  name: identity.name,
-  lenser_id: identity.lenser,
-  gateway_id: descriptor.gateway_id,
-  public_key: identity.public_key,
-  daemon_version: daemonVersion,
-  pid: process.pid,
-  since: parts.since,
-  connection: parts.presence.connection(),
-  trust_level: parts.presence.level() ?? null,
-  code: parts.presence.obstacle() ?? null,
-  clock_offset_ms: parts.presence.clockOffsetMs() ?? null,
-  last_heartbeat_at: parts.heartbeatAt,
-  keys_number: parts.trust.keysNumber(),
-  outbox: parts.outbox,
-})
+/** The part that serves this machine: socket and loopback listener, or neither. */
+const serveMachine = async (
+  { config, logger }: DaemonOptions,
+  bind: string,
+  parts: { methods: Parameters<typeof serveSocket>[1]; pages: Parameters<typeof serveHttp>[1] },
+): Promise<{ http: HttpServer; close: () => Promise<void> }> => {
+  const socket: SocketServer = await serveSocket(config.socket, parts.methods, logger)
+  try {
+    const http = await serveHttp({ host: bind, port: config.port }, parts.pages)
+    return {
+      http,
+      close: async () => {
+        await socket.close()
+        await http.close()
+      },
+    }
+  } catch (error) {
+    await socket.close()
+    throw error
+  }
+}
 
 /**
  * Starts the daemon: the one process that signs for this device. It runs without the gateway too: what it is given then
  * waits on the disk.
- * @throws CodedError as `boot` and `serveSocket` do
+ * @throws CodedError as `boot`, `serveSocket` and `serveHttp` do
  */
 export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
-  const { config, logger, warn, now = Date.now } = options
-  const booted = await boot(config, warn)
-  const { store, settings, identity, descriptor, keys, bind } = booted
-  const stopping = new AbortController()
+  const booted = await boot(options.config, options.warn, options.now)
+  try {
+    return await run(booted, options)
+  } catch (error) {
+    booted.release()
+    throw error
+  }
+}
+
+const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
+  const { config, logger, now = Date.now } = options
+  const { store, settings, descriptor, changes, ring, bind } = booted
+  const { device_id, lenser, gateway_id } = booted.identity
   const { promise: failed, resolve: fail } = Promise.withResolvers<CodedError>()
   const since = Date.now()
-  let session: DeviceSession | undefined
-  let knowsClock = false
-  let link: Link | undefined
+  let connector: Connector | undefined
+  let binds: readonly string[] = []
+  let isFirstWord = true
+  let isRefused = false
 
-  const signer = createSigner({ kid: identity.device_id, key: keys.privateKey, now })
-  const counter = createCounter(store)
-  const presence = createPresence()
-  const recheck = (): void => session?.recheck()
+  const presence = createPresence(now)
   const trust = createTrust({
     descriptor,
     keys: settings.get('keys'),
     onKeys: (choose) => settings.update('keys', choose),
   })
+  const recheck = (): void => connector?.session()?.recheck()
+  const onRefused = (code: ReasonCode): void => {
+    if (code === 'signature_mismatch') void connector?.refused()
+    if (code === 'key_expired') rotation.expired()
+    recheck()
+  }
   const outbox = createOutbox({
     store,
     logger,
     timing: config.resend,
     check: (body) => {
-      checkOperation(body, descriptor.gateway_id)
+      checkOperation(body, gateway_id)
       // What cannot be signed, for its size, would otherwise be tried for ever.
-      signer.sign({ body: { ...body, aud: descriptor.gateway_id } })
+      ring.signer.sign({ body: { ...body, aud: gateway_id } })
     },
-    onRefused: recheck,
+    onRefused,
+    onEnded: ({ kind, opId }) => {
+      if (kind === 'rotate') rotation.ended(opId)
+    },
+  })
+  const rotation = createRotation({
+    ...{ changes, outbox, logger, now, askInForce: recheck },
+    mayRotate: () => kindsInState('in', presence.level() ?? 'blocked').includes('rotate'),
+    onKeys: async () => {
+      await ring.reload()
+      connector?.rekey()
+    },
   })
   const heartbeat = createHeartbeat({
     everyMs: config.heartbeatMs,
     body: () => ({ daemon_version: daemonVersion, gateway_status: presence.obstacle() ? 'degraded' : 'connected' }),
     logger,
-    onRefused: recheck,
+    onRefused,
+    onResult: (result) => rotation.learn(keyFactsOf(result)),
   })
-  outbox.failAll('device_revoked', 'this machine was enrolled anew', identity.device_id)
-
+  const counter = createCounter(store)
   const canary = createCanary(now)
-  const binds: string[] = []
-  const status = () => ({
-    ...describe(booted, { presence, trust, since, outbox: outbox.status(), heartbeatAt: heartbeat.acceptedAt() }),
-    binds,
+  const lifecycle = createLifecycle({ store, outbox, deviceId: device_id, now })
+
+  const refuse = (code: ReasonCode): void => {
+    isRefused = true
+    lifecycle.refused(code)
+    fail(new CodedError(code))
+  }
+  const onStanding = (said: Standing | NoStanding): void => {
+    presence.onStanding(said)
+    logger.info(
+      { event: 'standing', trust_level: presence.level(), code: presence.obstacle() },
+      'where this device stands',
+    )
+    if ('refused' in said) onStandingRefused(said.refused)
+    else {
+      connector?.known()
+      rotation.learn(said.key)
+    }
+    const refusal = isFirstWord ? refusalAtStart(said) : undefined
+    // One that runs waits for its clock to be set, and for its owner to go on.
+    isFirstWord &&= said.clockOffsetMs === undefined
+    if (refusal !== undefined) refuse(refusal)
+    if (presence.level() === 'revoked') outbox.failAll('device_revoked', 'the device was revoked')
+  }
+  const onStandingRefused = (code: ReasonCode): void => {
+    if (code === 'signature_mismatch') void connector?.refused()
+  }
+
+  outbox.failAll('device_revoked', 'this machine was enrolled anew', device_id)
+  await rotation.resume()
+  await ring.reload()
+
+  const methods = createMethods({
+    ...{ outbox, presence, rotation, canary, identity: changes.identity },
+    status: () =>
+      describeDaemon({
+        ...{ descriptor, presence, trust, since, binds, identity: changes.identity() },
+        ...{ outbox: outbox.status(), heartbeatAt: heartbeat.acceptedAt() },
+      }),
+    refresh: async () => connector?.session()?.refresh(),
   })
-  const methods = createMethods({ identity, outbox, presence, canary, status, refresh: async () => session?.refresh() })
   const pages = createPages({
-    identity: () => describeIdentity(identity),
+    identity: () => describeIdentity(changes.identity()),
     obstacle: presence.obstacle,
     pending: () => outbox.status().open,
   })
-  const server = await serveSocket(config.socket, methods, logger).catch((error: unknown) => {
-    booted.release()
-    throw error
-  })
-  const http = await serveHttp({ host: bind, port: config.port }, pages).catch(async (error: unknown) => {
-    await server.close()
-    booted.release()
-    throw error
-  })
-  binds.push(http.address)
+  const machine = await serveMachine(options, bind, { methods, pages })
+  binds = [machine.http.address]
+  lifecycle.started()
 
-  const open = (opened: Link): void => {
-    link = opened
-    presence.onLink('connected')
-    opened.onEvent(presence.onLink)
-    session = openDeviceSession({
-      ...{ link: opened, identity, signer, counter, trust, outbox, heartbeat, canary, timing: config, logger, now },
-      onStanding: (standing) => {
-        const { clockOffsetMs } = standing
-        const isFirst = !knowsClock && clockOffsetMs !== undefined
-        knowsClock ||= isFirst
-        presence.onStanding(standing)
-        logger.info(
-          { event: 'standing', trust_level: presence.level(), code: presence.obstacle() },
-          'where this device stands',
-        )
-        // RFC-0003 §8: a daemon does not start on a wrong clock; one that runs waits for it to be set.
-        if (isFirst && isClockOff(clockOffsetMs)) fail(new CodedError('iat_window'))
-        if (presence.level() === 'revoked') outbox.failAll('device_revoked', 'the device was revoked')
-      },
-    })
-  }
-  const linking = connectPersistently(booted, options, { presence, signal: stopping.signal })
-  void linking.then((opened) => {
-    if (stopping.signal.aborted) void opened?.close()
-    else if (opened !== undefined) open(opened)
+  connector = keepConnected({
+    ...{ ring, presence, logger, timing: config.reconnect ?? edgeReconnect },
+    connect: ({ privateKey: key }): Promise<Link> =>
+      connectGateway({
+        ...{ url: descriptor.url, gatewayId: gateway_id, kid: device_id, key, lenser, logger, now },
+        ...(config.reconnect === undefined ? {} : { reconnect: config.reconnect }),
+        subjects: ctlSubjects(lenser, device_id),
+      }),
+    openSession: (link) =>
+      openDeviceSession({
+        ...{ link, trust, counter, outbox, heartbeat, canary, timing: config, logger, now, onStanding },
+        ...{ identity: booted.identity, signer: ring.signer },
+      }),
   })
 
   return {
@@ -199,12 +213,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     binds,
     failed,
     stop: async () => {
-      stopping.abort()
-      await server.close()
-      await http.close()
-      session?.end()
+      await machine.close()
+      if (!isRefused) await lifecycle.stopped(presence.connection() === 'connected' ? stopReceiptMs : 0)
+      await connector.close()
+      await rotation.idle()
       outbox.close()
-      await link?.close()
       booted.release()
     },
   }

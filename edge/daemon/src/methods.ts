@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CodedError, type KindName, type ReasonCode } from '@lenserfight/schemas'
 import type { Canary } from './gateway/canary.ts'
+import { createIdentityMethods } from './keys/methods.ts'
+import type { Rotation } from './keys/rotation.ts'
 import type { Operation } from './outbox/operations.ts'
 import type { Outbox } from './outbox/types.ts'
 import { type Presence, refusalIn } from './presence.ts'
@@ -10,7 +12,8 @@ import type { Methods } from './socket/server.ts'
 const refreshMs = 3_000
 
 export interface MethodsOptions {
-  readonly identity: Enrolled
+  readonly identity: () => Enrolled
+  readonly rotation: Rotation
   readonly outbox: Outbox
   readonly presence: Presence
   readonly canary: Canary
@@ -30,9 +33,10 @@ const asReport = (operation: Operation) => ({
 })
 
 /** What the socket's methods do. */
-export const createMethods = ({ identity, outbox, presence, canary, status, refresh }: MethodsOptions): Methods => {
+export const createMethods = (options: MethodsOptions): Methods => {
+  const { identity, rotation, outbox, presence, canary, status, refresh } = options
   const enqueue = (kind: KindName, body: Readonly<Record<string, unknown>>): Operation =>
-    outbox.enqueue({ kid: identity.device_id, kind, body })
+    outbox.enqueue({ kid: identity().device_id, kind, body })
 
   const refusal = (kind: KindName): ReasonCode | undefined => {
     const level = presence.level()
@@ -51,6 +55,7 @@ export const createMethods = ({ identity, outbox, presence, canary, status, refr
     (presence.connection() === 'connected' ? 'answer_timeout' : 'gateway_unreachable')
 
   return {
+    ...createIdentityMethods({ identity, rotation, outbox, checkState }),
     status: async () => status(),
     'run.start': async ({ run, timeout_ms }, signal) => {
       await checkState('run_start')

@@ -1,6 +1,6 @@
 import { type CodedError, type DeviceLevel, kindOf, type ReasonCode } from '@lenserfight/schemas'
 import { isClockOff } from './checks/clock.ts'
-import type { NoStanding, Standing } from './gateway/device-session.ts'
+import { isKeyExpired, type NoStanding, type Standing } from './gateway/device-session.ts'
 import type { LinkEvent } from './gateway/link.ts'
 
 export type ConnectionState = 'connecting' | 'connected' | 'disconnected' | 'refused'
@@ -25,16 +25,18 @@ export const refusalIn = (level: DeviceLevel, kind: string): ReasonCode | undefi
   return 'unsupported_kind'
 }
 
-export const createPresence = (): Presence => {
+export const createPresence = (now: () => number = Date.now): Presence => {
   let connection: ConnectionState = 'connecting'
   let standing: Standing | undefined
   let clockOffsetMs: number | undefined
   let problem: ReasonCode | undefined
 
   const obstacle = (): ReasonCode | undefined => {
-    if (clockOffsetMs !== undefined && isClockOff(clockOffsetMs)) return 'iat_window'
+    if (clockOffsetMs !== undefined && isClockOff(clockOffsetMs)) return 'clock_skew'
     const refusal = standing && refusalIn(standing.level, 'run_start')
-    return refusal ?? problem
+    if (refusal !== undefined) return refusal
+    if (standing && isKeyExpired(standing, now())) return 'key_expired'
+    return problem ?? (standing?.isPaused ? 'workspace_paused' : undefined)
   }
   return {
     connection: () => connection,

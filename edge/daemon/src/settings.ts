@@ -4,6 +4,19 @@ import { Check } from 'typebox/value'
 import type { Store } from './store.ts'
 
 /**
+ * A key that is to take the place of the one in force. It is kept from before it is made until the gateway's signed word
+ * ends the change, so whatever crashes or lies in between, the key that the gateway believes is among those kept.
+ */
+export const KeyChange = Type.Object({
+  kind: Type.Union([Type.Literal('rotate'), Type.Literal('reprove')]),
+  op_id: OpId,
+  key_name: ShortText(128),
+  /** From here on the key is in the keychain. */
+  public_key: Type.Optional(Bytes32),
+})
+export type KeyChange = Static<typeof KeyChange>
+
+/**
  * This machine's identity. It is written before each step of enrolling, so that a step taken again is the same step:
  * the key's name before the key, the op_id before the request.
  */
@@ -24,6 +37,17 @@ export const Identity = Type.Object({
   registered_at: Type.Optional(UnixSeconds),
   /** The operation that answers the challenge. */
   challenge_op: Type.Optional(OpId),
+  /** What the gateway said of the key in force. */
+  key_number: Type.Optional(Type.Integer({ minimum: 1 })),
+  key_expires_at: Type.Optional(UnixSeconds),
+  /** Since when this machine knows it to be in force. */
+  key_since: Type.Optional(UnixSeconds),
+  /** Its owner wants the key rotated. */
+  rotation_due: Type.Optional(Type.Boolean()),
+  /** Changes of keys that are under way, at most one of each kind. */
+  changes: Type.Optional(Type.Array(KeyChange, { maxItems: 2 })),
+  /** Names of keys that are of no more use, and may still be in the keychain. */
+  spent_keys: Type.Optional(Type.Array(ShortText(128))),
 })
 export type Identity = Static<typeof Identity>
 /** An identity that the gateway has given an id. */

@@ -34,7 +34,7 @@ export {
 } from './gateway-keys.ts'
 export { type Listening, type ListenOptions, listen } from './listen.ts'
 export { readSigner } from './read-signer.ts'
-export { edgeReconnect, type ReconnectTiming, serviceReconnect } from './reconnect.ts'
+export { edgeReconnect, jitteredDelay, type ReconnectTiming, serviceReconnect } from './reconnect.ts'
 export {
   type AddressedReceipt,
   type Addressee,

@@ -9,7 +9,9 @@ import {
   kindsInState,
   type ReasonCode,
 } from '@lenserfight/schemas'
+import { measureClock } from '../checks/clock.ts'
 import type { Counter } from '../counter.ts'
+import { type KeyFacts, keyFactsOf } from '../keys/change.ts'
 import type { Outbox } from '../outbox/types.ts'
 import type { Enrolled } from '../settings.ts'
 import type { Canary } from './canary.ts'
@@ -34,6 +36,9 @@ export interface SessionTiming {
 export interface Standing {
   readonly level: DeviceLevel
   readonly challengeVerified: boolean
+  /** Whether the account's runners are paused. */
+  readonly isPaused: boolean
+  readonly key: KeyFacts
   /** The gateway's clock less ours, milliseconds. */
   readonly clockOffsetMs: number
 }
@@ -70,9 +75,26 @@ export interface DeviceSession {
 }
 
 const standingOf = (answer: AnswerBody, clockOffsetMs: number): Standing => {
-  const { trust_level: level, challenge_verified: verified } = resultOf(answer)
+  const result = resultOf(answer)
+  const { trust_level: level, challenge_verified: verified, paused } = result
   if (!deviceLevels.includes(level as DeviceLevel)) throw new CodedError('internal_error', 'a status without a level')
-  return { level: level as DeviceLevel, challengeVerified: verified === true, clockOffsetMs }
+  return {
+    level: level as DeviceLevel,
+    challengeVerified: verified === true,
+    isPaused: paused === true,
+    key: keyFactsOf(result),
+    clockOffsetMs,
+  }
+}
+
+/** Whether the key is past its end, by the gateway's clock. */
+export const isKeyExpired = ({ key, clockOffsetMs }: Pick<Standing, 'key' | 'clockOffsetMs'>, now: number): boolean =>
+  key.expiresAt !== undefined && key.expiresAt * 1000 <= now + clockOffsetMs
+
+/** What a device may send through the ingress door: under a key that is past its end as much as an unhealthy one. */
+const kindsFor = (standing: Standing, now: number): readonly KindName[] => {
+  const kinds = kindsInState('in', standing.level)
+  return isKeyExpired(standing, now) ? kinds.filter((kind) => kindsInState('in', 'unhealthy').includes(kind)) : kinds
 }
 
 /** Soon at first, since owners mostly approve right after enrolling; then less and less often. */
@@ -131,7 +153,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
   const apply = (standing: Standing): void => {
     level = standing.level
     onStanding(standing)
-    const kinds = kindsInState('in', level)
+    const kinds = kindsFor(standing, now())
     if (admitted === undefined) {
       admitted = kinds
       startSending(kinds, standing)
@@ -142,9 +164,12 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
   }
 
   const ask = async (): Promise<void> => {
-    const answer = await client.ask('status', { keys_number: trust.keysNumber() }, { deadlineMs: statusDeadlineMs })
+    const { answer, clock } = await measureClock(
+      () => client.ask('status', { keys_number: trust.keysNumber() }, { deadlineMs: statusDeadlineMs }),
+      now,
+    )
     if (isOver || !link.isConnected()) return
-    const clockOffsetMs = answer.time * 1000 - now()
+    const clockOffsetMs = clock.offset_ms
     if (answer.ok) apply(standingOf(answer, clockOffsetMs))
     else onStanding({ refused: answer.code ?? 'internal_error', detail: answer.detail, clockOffsetMs })
   }

@@ -26,11 +26,13 @@ export interface HeartbeatOptions {
   readonly body: () => HeartbeatBody
   readonly logger: Logger
   readonly onRefused: (code: ReasonCode) => void
+  /** Told what an accepted one resulted in. */
+  readonly onResult?: (result: Readonly<Record<string, unknown>>) => void
   readonly now?: () => number
 }
 
 export const createHeartbeat = (options: HeartbeatOptions): Heartbeat => {
-  const { everyMs, body, logger, onRefused, now = Date.now } = options
+  const { everyMs, body, logger, onRefused, onResult = () => {}, now = Date.now } = options
   const sent = new Set<string>()
   let timer: NodeJS.Timeout | undefined
   let acceptedAt: number | null = null
@@ -52,10 +54,11 @@ export const createHeartbeat = (options: HeartbeatOptions): Heartbeat => {
     },
     stop,
     receive: (items, service) => {
-      for (const { digest, ok, code = 'internal_error' } of items) {
+      for (const { digest, ok, code = 'internal_error', result = {} } of items) {
         if (!mayConclude(service, 'heartbeat', ok) || !sent.delete(digest)) continue
         if (ok) {
           acceptedAt = now()
+          onResult(result)
           continue
         }
         logger.warn({ event: 'heartbeat_refused', code }, 'a heartbeat was refused')

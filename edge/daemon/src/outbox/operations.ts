@@ -62,7 +62,7 @@ export interface Operations {
   readonly insert: (operation: Pick<Operation, 'opId' | 'kid' | 'kind' | 'body'>, now: number) => void
   readonly find: (opId: string) => Operation | undefined
   readonly findAttempt: (digest: string) => Attempt | undefined
-  /** Those of these kinds whose time has come, oldest first. */
+  /** Those of these kinds whose time has come, oldest first; before them a change of keys, which others may wait for. */
   readonly due: (kinds: readonly KindName[], now: number, limit: number) => Operation[]
   readonly countOpen: () => number
   /** Sent, and their time has not come yet. */
@@ -105,7 +105,7 @@ export const createOperations = (store: Store): Operations => ({
     store
       .all<OperationRow>(
         `SELECT * FROM operations WHERE ${isOpen} AND next_at <= ? AND kind IN (${placeholders(kinds.length)})
-         ORDER BY rowid LIMIT ?`,
+         ORDER BY kind <> 'rotate', rowid LIMIT ?`,
         ...[now, ...kinds, limit],
       )
       .map(fromRow),

@@ -17,7 +17,8 @@ const systemTimer = (call: () => void, ms: number): (() => void) => {
 /** @throws CodedError `state_unwritable` */
 export const createOutbox = (options: OutboxOptions): Outbox => {
   const { store, logger, now = Date.now, random = Math.random, timing = defaultTiming } = options
-  const { capacity = limits.outboxEntries, setTimer = systemTimer, check = () => {}, onRefused = () => {} } = options
+  const { capacity = limits.outboxEntries, setTimer = systemTimer, check = () => {} } = options
+  const { onRefused = () => {}, onEnded = () => {} } = options
   const operations = createOperations(store)
   const waiters = createWaiters()
   const pace = createPace(timing, random)
@@ -60,7 +61,7 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
   }
 
   /** @returns the operation that it ended, if it ended one */
-  const receiveOne = (item: ReceiptItem, service: string): string | undefined => {
+  const receiveOne = (item: ReceiptItem, service: string): Operation | undefined => {
     const attempt = operations.findAttempt(item.digest)
     const operation = attempt && operations.find(attempt.opId)
     if (attempt === undefined || operation === undefined) return undefined
@@ -77,7 +78,7 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
       pace.ended()
       operations.finish({ opId, state: decision.state, outcome: decision.outcome, now: at })
       logger.info({ event: 'operation_ended', kind, op_id: opId, code: item.code ?? 'ok' }, 'an operation ended')
-      return opId
+      return operation
     }
     if (decision.do === 'again') {
       operations.markRefused({ opId, code: decision.code, nextAt: decision.at })
@@ -91,7 +92,8 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
   const enqueue: Outbox['enqueue'] = ({ kid, kind, opId = newUuidV7(now()), body }) => {
     const known = operations.find(opId)
     if (known !== undefined) return known
-    if (operations.countOpen() >= capacity) throw new CodedError('outbox_full')
+    // A full outbox must not keep the key from being changed that what fills it waits for.
+    if (kind !== 'rotate' && operations.countOpen() >= capacity) throw new CodedError('outbox_full')
     const whole = { ...body, kind, op_id: opId }
     check(whole)
     operations.insert({ opId, kid, kind, body: canonicalize(whole) }, now())
@@ -131,7 +133,10 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     },
     receive: (items, service) => {
       const ended = store.transaction(() => items.map((item) => receiveOne(item, service)))
-      for (const opId of ended) if (opId !== undefined) waiters.wake(opId)
+      for (const operation of ended.filter((each) => each !== undefined)) {
+        onEnded(operation)
+        waiters.wake(operation.opId)
+      }
       pump()
     },
     status: () => ({

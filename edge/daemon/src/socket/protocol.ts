@@ -1,4 +1,4 @@
-import { isReasonCode, type ReasonCode } from '@lenserfight/schemas'
+import { isReasonCode, type ReasonCode, reasonCodes } from '@lenserfight/schemas'
 import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 
@@ -18,6 +18,10 @@ export const socketLimits = {
 const TimeoutMs = Type.Integer({ minimum: 0, maximum: socketLimits.waitMs })
 /** A body of the contract without what the daemon adds: kind, aud and op_id. */
 const Partial = Type.Record(Type.String(), Type.Unknown())
+const Outcome = Type.Union([
+  Type.Object({ ok: Type.Literal(true), result: Partial }, { additionalProperties: false }),
+  Type.Object({ ok: Type.Literal(false), code: Type.Enum([...reasonCodes]) }, { additionalProperties: false }),
+])
 const closed = { additionalProperties: false } as const
 
 /** The methods, with what each takes. */
@@ -25,6 +29,12 @@ export const methods = {
   status: Type.Object({}, closed),
   'run.start': Type.Object({ run: Partial, timeout_ms: TimeoutMs }, closed),
   'run.attest': Type.Object({ attestation: Partial, timeout_ms: TimeoutMs }, closed),
+  /** Rotates this device's key; one that is under way is the same. */
+  'identity.rotate': Type.Object({ timeout_ms: TimeoutMs }, closed),
+  /** Makes the key of a reproof, for the owner to ask the gateway with. */
+  'identity.prepare': Type.Object({}, closed),
+  /** What the gateway answered the owner. */
+  'identity.settle': Type.Object({ op_id: Type.String(), outcome: Outcome }, closed),
   canary: Type.Object({ timeout_ms: TimeoutMs }, closed),
   'operation.wait': Type.Object({ op_id: Type.String(), timeout_ms: TimeoutMs }, closed),
 } as const

@@ -19,6 +19,9 @@ const serve = async (t: ExecutionContext, more: Partial<Methods> = {}) => {
     'run.start': async ({ run }) => ({ run }),
     'run.attest': async () => ({}),
     canary: async () => ({}),
+    'identity.rotate': async () => ({}),
+    'identity.prepare': async () => ({}),
+    'identity.settle': async () => ({}),
     'operation.wait': async () => {
       throw new CodedError('device_pending', 'x')
     },
