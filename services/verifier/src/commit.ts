@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { call, ownStates, type Pool } from '@lenserfight/db'
 import type { SignerRecord } from '@lenserfight/envelope'
 import type { SignedCandidate } from './decide.ts'
+import type { DeviceRecord } from './signer-cache.ts'
 
 /** A candidate whose signature verified, with the digest that names its bytes everywhere. */
 export interface ProvenCandidate extends SignedCandidate {
@@ -45,12 +46,29 @@ export const claimArguments = (batch: readonly ProvenCandidate[]): string[] => {
   ]
 }
 
+/** Cuts a batch so that each part names one key a signer: a device that has just replaced its key may use both in one batch. */
+export const byKey = (batch: readonly ProvenCandidate[]): ProvenCandidate[][] => {
+  const parts: { readonly keys: Map<string, string>; readonly items: ProvenCandidate[] }[] = []
+  for (const candidate of batch) {
+    const { kid, publicKey } = candidate.signer
+    const key = hexOf(publicKey)
+    let part = parts.find(({ keys }) => (keys.get(kid) ?? key) === key)
+    if (part === undefined) {
+      part = { keys: new Map(), items: [] }
+      parts.push(part)
+    }
+    part.keys.set(kid, key)
+    part.items.push(candidate)
+  }
+  return parts.map(({ items }) => items)
+}
+
 /** What the verifier's role may do: read keys, claim, and keep the claims' partitions. */
 export interface ClaimStore {
-  /** Commits the claims of a batch; a verdict for each, in order. */
+  /** Commits the claims of a batch that names one key a signer; a verdict for each, in order. */
   readonly claim: (batch: readonly ProvenCandidate[]) => Promise<readonly string[]>
   /** The records of devices; sessions are not heard at this door. */
-  readonly loadSigners: (kids: readonly string[]) => Promise<readonly SignerRecord[]>
+  readonly loadSigners: (kids: readonly string[]) => Promise<readonly DeviceRecord[]>
   readonly maintain: () => Promise<{ made: number; dropped: number }>
   /** Resolves when the database answers. */
   readonly probe: () => Promise<void>
@@ -61,6 +79,7 @@ interface SignerRow {
   readonly signer: 'device' | 'session'
   readonly lenser_id: string
   readonly public_key: Buffer
+  readonly former_public_key: Buffer | null
 }
 
 /** Every one of these throws what `toReason` of @lenserfight/db says. */
@@ -78,7 +97,12 @@ export const createClaimStore = (pool: Pool): ClaimStore => {
       const rows = await readSigners(kids)
       return rows
         .filter(({ signer }) => signer === 'device')
-        .map(({ kid, lenser_id, public_key }) => ({ kid, lenserId: lenser_id, publicKey: new Uint8Array(public_key) }))
+        .map(({ kid, lenser_id, public_key, former_public_key }) => ({
+          kid,
+          lenserId: lenser_id,
+          publicKey: new Uint8Array(public_key),
+          ...(former_public_key === null ? {} : { formerKey: new Uint8Array(former_public_key) }),
+        }))
     },
     maintain: async () => {
       const [row] = await call<{ made: number; dropped: number }>(pool, 'devices.fn_claims_maintain', [])

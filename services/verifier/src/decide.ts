@@ -7,6 +7,7 @@ import {
   signatureRefusal,
 } from '@lenserfight/envelope'
 import { checkBody, type DoorSubject, kindOf, parseDoorSubject, type ReasonCode } from '@lenserfight/schemas'
+import type { DeviceRecord } from './signer-cache.ts'
 
 /** What a message of the ingress stream says of itself that is decided by (a `Delivery` of the bus is one). */
 export interface Received {
@@ -149,8 +150,42 @@ export const decideSignatures = (
 }
 
 /**
- * Last: what the claims say, one verdict a candidate: `iat_window`, `device_<state>`, `nonce_replay`, or `ok`.
- * `changed` were checked with a key that the signer has no more; they are to be checked again.
+ * What the key known of a signer did not sign may be signed by one that took its place since, or by the one before it: the
+ * same candidates once more, each with every other key that its signer has on record.
+ */
+export const otherKeys = (
+  failed: readonly SignedCandidate[],
+  recordOf: (kid: string) => DeviceRecord | undefined,
+): SignedCandidate[] =>
+  failed.flatMap((candidate) => {
+    const record = recordOf(candidate.signer.kid)
+    if (record === undefined) return []
+    const { kid, lenserId, publicKey, formerKey } = record
+    return [publicKey, formerKey]
+      .filter((key) => key !== undefined)
+      .filter((key) => Buffer.compare(key, candidate.signer.publicKey) !== 0)
+      .map((key) => withSigner(candidate, { kid, lenserId, publicKey: key }))
+  })
+
+/** Which of those that failed verified after all, and the others' `signature_mismatch`. One flag a try. */
+export const decideOtherKeys = (
+  failed: readonly SignedCandidate[],
+  tries: readonly SignedCandidate[],
+  flags: Uint8Array,
+): { proven: SignedCandidate[]; refused: Refused[] } => {
+  const verified = tries.filter((_, place) => flags[place] === 1)
+  const proven = [...new Map(verified.map((candidate) => [candidate.index, candidate])).values()]
+  const good = new Set(proven.map(({ index }) => index))
+  const { code, detail } = signatureRefusal()
+  const refused = failed
+    .filter(({ index }) => !good.has(index))
+    .map((candidate) => refuse(candidate, code, detail, false))
+  return { proven, refused }
+}
+
+/**
+ * Last: what the claims say, one verdict a candidate: `signature_mismatch` (by a key that was replaced before the broker
+ * stored it, which proves nothing any more), `iat_window`, `device_<state>`, `key_expired`, `nonce_replay`, or `ok`. `changed` were checked with a key that the signer has no more; they are to be checked again.
  */
 export const decideClaims = <C extends SignedCandidate>(
   proven: readonly C[],
@@ -163,7 +198,7 @@ export const decideClaims = <C extends SignedCandidate>(
     const verdict = verdicts[place]
     if (verdict === 'ok') verified.push(candidate)
     else if (verdict === keyChanged) changed.push(candidate)
-    else refused.push(refuse(candidate, verdict as ReasonCode, undefined, true))
+    else refused.push(refuse(candidate, verdict as ReasonCode, undefined, verdict !== 'signature_mismatch'))
   }
   return { verified, changed, refused }
 }

@@ -2,13 +2,15 @@ import { type AddressedReceipt, type Disposition, done } from '@lenserfight/bus'
 import { signatureBytes, signingDigest } from '@lenserfight/envelope'
 import { InfrastructureError } from '@lenserfight/runtime'
 import { assemble, type VerifiedBatch } from './assemble.ts'
-import { type ProvenCandidate, withDigest } from './commit.ts'
+import { byKey, type ProvenCandidate, withDigest } from './commit.ts'
 import {
   type Candidate,
   decideClaims,
   decideForm,
+  decideOtherKeys,
   decideSignatures,
   decideSigners,
+  otherKeys,
   type Received,
   type Refused,
   type SignedCandidate,
@@ -24,7 +26,7 @@ export interface VerifierParts {
   readonly gatewayId: string
   readonly signers: SignerCache
   readonly signatures: Pick<SignaturePool, 'verify'>
-  /** Commits the batch's claims; a verdict for each (`devices.fn_claim_ingress`). */
+  /** Commits the claims of a batch with one key a signer; a verdict for each (`devices.fn_claim_ingress`). */
   readonly claim: (batch: readonly ProvenCandidate[]) => Promise<readonly string[]>
   /** Publishes a verified batch; resolves when the stream has it. */
   readonly publish: (batch: VerifiedBatch) => Promise<unknown>
@@ -64,18 +66,40 @@ export const createBatchVerifier = (parts: VerifierParts) => {
   const judge = async (candidates: readonly Candidate[], round: number): Promise<Judged> => {
     const found = await timed('signer', () => parts.signers.find(new Set(candidates.map(({ subject }) => subject.kid))))
     const { signed, refused } = decideSigners(candidates, (kid) => found.get(kid))
-    const { proven, refused: unproven } = decideSignatures(signed, await checkSignatures(signed))
+    const flags = await checkSignatures(signed)
+    const { proven, refused: failed } = decideSignatures(signed, flags)
     const digested = timed('arrange', () => proven.map(withDigest))
-    const verdicts = digested.length === 0 ? [] : await timed('claim', () => parts.claim(digested))
-    const claimed = decideClaims(digested, verdicts)
-    refused.push(...unproven, ...claimed.refused)
+    const claimed = failed.length === 0 ? await claim([digested]) : await claimAfterAll(digested, signed, flags)
+    refused.push(...claimed.refused)
     if (claimed.changed.length === 0) return { verified: claimed.verified, refused }
     if (round === mostRounds) throw new InfrastructureError('signers change their keys faster than they can be read')
     parts.signers.forget(claimed.changed.map(({ subject }) => subject.kid))
     const again = await judge(claimed.changed, round + 1)
     return { verified: [...claimed.verified, ...again.verified], refused: [...refused, ...again.refused] }
   }
+  /** Those that their known keys signed, and those that other keys of theirs did. */
+  const claimAfterAll = async (
+    digested: readonly ProvenCandidate[],
+    signed: readonly SignedCandidate[],
+    flags: Uint8Array,
+  ) => {
+    const failed = signed.filter((_, place) => flags[place] !== 1)
+    const kids = new Set(failed.map(({ signer }) => signer.kid))
+    const fresh = await timed('signer', () => parts.signers.refresh(kids))
+    const tries = otherKeys(failed, (kid) => fresh.get(kid))
+    const decided = decideOtherKeys(failed, tries, await checkSignatures(tries))
+    const claimed = await claim(byKey([...digested, ...decided.proven.map(withDigest)]))
+    return { ...claimed, refused: [...decided.refused, ...claimed.refused] }
+  }
+  const claim = async (batches: readonly ProvenCandidate[][]) => {
+    const verdicts: string[] = []
+    for (const batch of batches) {
+      if (batch.length > 0) verdicts.push(...(await timed('claim', () => parts.claim(batch))))
+    }
+    return decideClaims(batches.flat(), verdicts)
+  }
   const checkSignatures = async (signed: readonly SignedCandidate[]): Promise<Uint8Array> => {
+    if (signed.length === 0) return new Uint8Array()
     const checks = timed('pack', () =>
       signed.map(({ message, signer }) => ({
         publicKey: signer.publicKey,
