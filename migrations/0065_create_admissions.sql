@@ -44,7 +44,7 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('devices.fn_admit ' || v_kid, 0));
   INSERT INTO devices.admissions (server_id, client_id, kid, lenser_id, trust_level, key_number, scope)
   VALUES (p_claim ->> 'server_id', (p_claim ->> 'client_id')::bigint, v_kid, (p_claimed ->> 'lenser_id')::uuid,
-    p_claimed ->> 'trust_level', (SELECT d.key_number FROM devices.registered_devices d WHERE d.id = v_kid), p_claimed ->> 'scope');
+    p_claimed ->> 'trust_level', (p_claimed ->> 'key_number')::integer, p_claimed ->> 'scope');
   UPDATE devices.admissions SET due_at = clock_timestamp(), cause = 'surplus', kicks_left = 1
    WHERE id IN (
      SELECT a.id FROM devices.admissions a WHERE a.kid = v_kid AND a.due_at IS NULL ORDER BY a.id DESC OFFSET v_most

@@ -107,6 +107,40 @@ for (const want of ['oldest', 'newest'] as const) {
     })
   }
 
+  test(`the system user may kick, and say and hear nothing else [${want} server]`, async (t) => {
+    const nc = await connectWithSeed(stack, stack.systemUser.seed, '_INBOX_system')
+    t.teardown(() => nc.close())
+    const server = nc.info?.server_id ?? ''
+    const others = [
+      'PING',
+      'RELOAD',
+      'LDM',
+      'STATSZ',
+      'CONNZ',
+      'VARZ',
+      'SUBSZ',
+      'ACCOUNTZ',
+      'JSZ',
+      'PROFILEZ',
+      'KICK.x',
+    ]
+    const tried = [
+      ...publish.filter((subject) => !subject.endsWith('.KICK')),
+      ...others.flatMap((verb) => [`$SYS.REQ.SERVER.${server}.${verb}`, `$SYS.REQ.SERVER.PING.${verb}`]),
+      ...['CONNZ', 'JSZ', 'SUBSZ', 'INFO', 'STATZ', 'CLAIMS.UPDATE'].map((verb) => `$SYS.REQ.ACCOUNT.CORE.${verb}`),
+      ...['$SYS.REQ.CLAIMS.UPDATE', '$SYS.REQ.CLAIMS.DELETE', '$SYS.REQ.ACCOUNT.PING.CONNZ', '$SYS.REQ.USER.INFO'],
+      `$SYS.ACCOUNT.EDGE.CONNECT`,
+    ]
+    const events = ['$SYS.ACCOUNT.>', '$SYS.ACCOUNT.EDGE.CONNECT', '$SYS.ACCOUNT.EDGE.DISCONNECT', '$SYS.SERVER.>']
+    const heard = [...subscribe, ...events, '_INBOX_system.>']
+    t.deepEqual(await allowedOf(nc, { publish: tried, subscribe: heard }), {
+      publish: [],
+      subscribe: ['_INBOX_system.>'],
+    })
+    const { publish: kicks } = await allowedOf(nc, { publish: [`$SYS.REQ.SERVER.${server}.KICK`], subscribe: [] })
+    t.is(kicks.length, 1)
+  })
+
   test(`a key that the broker does not know is refused [${want} server]`, async (t) => {
     await t.throwsAsync(connectWithSeed(stack, stack.edgeUser.seed), { name: 'AuthorizationError' })
   })

@@ -105,11 +105,13 @@ export const enterLine = async (...args: Parameters<typeof openLine>): Promise<L
   return line
 }
 
-/** Changes something as the owner; returns when it was committed, Unix milliseconds. */
-export const changing = async (stack: Stack, text: string, values: readonly unknown[]): Promise<number> => {
-  await asOwner(stack, (client) => client.query(text, [...values]))
-  return Date.now()
-}
+/** Changes something as the owner. Returns when that began, Unix milliseconds: its commit is later. */
+export const changing = (stack: Stack, text: string, values: readonly unknown[]): Promise<number> =>
+  asOwner(stack, async (client) => {
+    const began = Date.now()
+    await client.query(text, [...values])
+    return began
+  })
 
 export const admissionsOf = (stack: Stack, kid: string) =>
   asOwner(stack, async (client) => {
