@@ -15,6 +15,9 @@ export interface Context {
   readonly close: () => void
 }
 
+/** How long somebody may take to type the keychain's password at its prompt, milliseconds. */
+const passwordMs = 60_000
+
 export const createContext = (config: CliConfig, output: Output): Context => {
   const { edge } = config
   let state: { store: Store; settings: Settings } | undefined
@@ -31,7 +34,13 @@ export const createContext = (config: CliConfig, output: Output): Context => {
     store: () => open().store,
     settings: () => open().settings,
     keychain: () => {
-      keychain ??= openKeychain({ fileFallback: edge.fileFallback, folder: edge.keysFolder, warn: output.note })
+      keychain ??= openKeychain({
+        fileFallback: edge.fileFallback,
+        folder: edge.keysFolder,
+        warn: output.note,
+        hasDisplay: config.hasDisplay,
+        ...(config.hasDisplay ? { deadlineMs: passwordMs } : {}),
+      })
       return keychain
     },
     close: () => state?.store.close(),

@@ -50,8 +50,9 @@ export const openState = (paths: EdgePaths): { store: Store; settings: Settings 
 /**
  * The daemon's checklist (RFC-0003 §8), in order: state folder (`insecure_permissions`, `state_unwritable`), no other
  * daemon (`daemon_running`), an identity (`not_enrolled`), its gateway (`descriptor_missing`, `descriptor_changed`), its
- * key (`keychain_unavailable`, `key_missing`), the address to listen on (`public_bind_forbidden`). The configuration was checked before (SH-4); the clock is judged by the
- * gateway's first answer.
+ * key (`keychain_unavailable`, `keychain_locked`, `keychain_refused`, `key_missing`), the address to listen on
+ * (`public_bind_forbidden`). The configuration was checked before (SH-4); the clock is judged by the gateway's first
+ * answer.
  * @param warn a line for people
  * @throws CodedError the first that fails
  */

@@ -1,10 +1,9 @@
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { CodedError } from '@lenserfight/schemas'
+import { checkKeyName } from './key-name.ts'
 import type { Keychain } from './keychain.ts'
 import { ensurePrivateFolder, readPrivateFile, writePrivateFile } from './private-files.ts'
-
-const namePattern = /^[a-z0-9][a-z0-9-]{0,127}$/
 
 /**
  * Keys in files, one each, for CI and development (RFC-0003 §2.2): folder 0700, files 0600, both ours.
@@ -13,7 +12,7 @@ const namePattern = /^[a-z0-9][a-z0-9-]{0,127}$/
 export const createFileKeychain = (folder: string): Keychain => {
   ensurePrivateFolder(folder)
   const fileOf = (name: string): string => {
-    if (!namePattern.test(name)) throw new TypeError('a key’s name is lower-case letters, digits and hyphens')
+    checkKeyName(name)
     // Again at each use: a folder opened to others in the meantime is as bad as one that was open before.
     ensurePrivateFolder(folder)
     return join(folder, `${name}.key`)

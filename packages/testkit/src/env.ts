@@ -12,6 +12,8 @@ export interface TestEnvironment {
   migrations: string
   /** What a test with chance in it begins with, to see a run again that failed; undefined: by chance. */
   seed: number | undefined
+  /** Where programs are looked for. */
+  path: string
 }
 
 /** Names of the variables, for the runner that sets them. */
@@ -31,5 +33,6 @@ export function readTestEnvironment(env: NodeJS.ProcessEnv = process.env): TestE
     logs: env[testVariables.logs],
     migrations: join(readEnvironment(env).repository, 'migrations'),
     seed: seed === undefined ? undefined : Number(seed),
+    path: env.PATH ?? '',
   }
 }
