@@ -44,7 +44,11 @@ test('a broker starts with the sample configuration and keys from its environmen
     `LTG_NKEY_${name.toUpperCase().replaceAll('-', '_')}`,
     makeBusUser().publicKey,
   ])
-  const keys = { ...Object.fromEntries(users), LTG_NKEY_CALLOUT_ISSUER: createAccount().getPublicKey() }
+  const keys = {
+    ...Object.fromEntries(users),
+    LTG_NKEY_CALLOUT_ISSUER: createAccount().getPublicKey(),
+    LTG_NATS_LOG_FILE: join(folder, 'broker.log'),
+  }
   const nats = await startNats({
     env: { ...env, childEnv: { ...env.childEnv, ...keys } },
     run,

@@ -26,15 +26,15 @@ export interface GeneratedFile {
 
 const variableOf = (name: string): string => `$LTG_NKEY_${name.toUpperCase().replaceAll('-', '_')}`
 
-/** A broker's configuration for operators: public keys come from the environment, port and store from the command line. */
+/** A broker's configuration for operators: public keys and the log's path come from the environment, port and store from the command line. */
 const sampleConfig = (): GeneratedFile => {
   const workers = Object.fromEntries(serviceNames.map((name) => [name, variableOf(name)])) as Record<
     ServiceName,
     string
   >
   const keys = { workers, system: variableOf('system'), calloutIssuer: variableOf('callout_issuer') }
-  const content = brokerConfig({ ...keys, callout: true })
-  const note = `# Public NKeys come from the environment: ${Object.values(workers).join(', ')}, ${keys.system} (users), ${keys.calloutIssuer} (account).\n`
+  const content = brokerConfig({ ...keys, callout: true, logFile: '$LTG_NATS_LOG_FILE' })
+  const note = `# Public NKeys come from the environment: ${Object.values(workers).join(', ')}, ${keys.system} (users), ${keys.calloutIssuer} (account); so does the log's path, $LTG_NATS_LOG_FILE.\n`
   return { path: 'deploy/nats/nats-server.conf', content: note + content }
 }
 

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { LocalEnvironment } from './env.ts'
 import { LocalError } from './errors.ts'
 import { ownFolder } from './folders.ts'
@@ -16,7 +16,10 @@ export interface NatsOptions {
   configText: string
   /** Holds configuration, store and log. Default: `nats` in the run's folder. */
   dir?: string
-  /** Log file, appended to. Default: `nats.log` in `dir`. */
+  /**
+   * The server's own log file, appended to and turned over as the configuration says; what it says past that (a crash) goes
+   * to `<name>-output.log` beside it. Default: `nats.log` in `dir`.
+   */
   log?: string
   /** Default: one that the server finds free itself. */
   port?: number
@@ -51,7 +54,8 @@ const pollMs = 15
 export async function startNats(options: NatsOptions): Promise<Nats> {
   const { run, dir = join(run.folder, 'nats'), log = join(dir, 'nats.log') } = options
   ownFolder(dir)
-  const files = { dir, log, config: join(dir, 'nats.conf'), storeDir: join(dir, 'store') }
+  const output = join(dirname(log), `${basename(log, '.log')}-output.log`)
+  const files = { dir, log, output, config: join(dir, 'nats.conf'), storeDir: join(dir, 'store') }
   writeFileSync(files.config, options.configText, { mode: 0o600 })
   let { server, port } = await boot(options, files, options.port ?? -1)
   return {
@@ -88,6 +92,7 @@ export async function startNats(options: NatsOptions): Promise<Nats> {
 interface Files {
   dir: string
   log: string
+  output: string
   config: string
   storeDir: string
 }
@@ -95,6 +100,8 @@ interface Files {
 async function boot(options: NatsOptions, files: Files, wanted: number): Promise<{ server: Program; port: number }> {
   const { env, run, nats, jetstream = true } = options
   const end = Date.now() + startMs
+  // Nobody else's to read, as every log here.
+  writeFileSync(files.log, '', { flag: 'a', mode: 0o600 })
   for (;;) {
     const server = startProgram({
       run,
@@ -102,10 +109,11 @@ async function boot(options: NatsOptions, files: Files, wanted: number): Promise
       command: nats.path,
       args: [
         ...['--config', files.config, '--addr', '127.0.0.1', '--port', String(wanted), '--ports_file_dir', files.dir],
+        ...['--log', files.log],
         ...(jetstream ? ['--jetstream', '--store_dir', files.storeDir] : []),
       ],
       env: env.childEnv,
-      log: files.log,
+      log: files.output,
     })
     const portsFile = join(files.dir, `${basename(nats.path)}_${server.pid}.ports`)
     const port = await listening(server, portsFile, end)
@@ -115,7 +123,7 @@ async function boot(options: NatsOptions, files: Files, wanted: number): Promise
     if (!/address already in use/.test(lastLines(files.log, 2)) || Date.now() > end) {
       throw new LocalError(
         'nats_start_failed',
-        `nats-server did not start; ${files.log} ends with:\n${lastLines(files.log)}`,
+        `nats-server did not start; ${files.log} ends with:\n${lastLines(files.log)}\n${lastLines(files.output)}`,
       )
     }
     await new Promise((done) => setTimeout(done, 100))

@@ -37,7 +37,15 @@ test('the scan of the logs finds secrets and bodies by kind, says where, and doe
   ]
   writeFileSync(join(folder, 'stack', 'worker.log'), `${lines.join('\n')}\n`)
   writeFileSync(join(folder, 'stack', 'secrets.list'), 'hunter2hunter2\n')
-  const found = scanLogs(folder)
+  // A log that was turned over is a log still.
+  const turned = join('stack', 'nats.log.2026.11.21.10.48.33.834016963')
+  writeFileSync(join(folder, turned), 'Publish Violation\nLTG-CANARY\n')
+  const all = scanLogs(folder)
+  t.deepEqual(
+    all.filter(({ file }) => file === turned).map(({ line, what }) => [line, what]),
+    [[2, 'part of a body']],
+  )
+  const found = all.filter(({ file }) => file !== turned)
   t.deepEqual(
     found.map(({ line, what }) => [line, what]),
     [
@@ -49,5 +57,5 @@ test('the scan of the logs finds secrets and bodies by kind, says where, and doe
     ],
   )
   t.true(found.every(({ file }) => file === join('stack', 'worker.log')))
-  t.notRegex(JSON.stringify(found), /hunter2|CANARY/)
+  t.notRegex(JSON.stringify(all), /hunter2|CANARY/)
 })

@@ -23,6 +23,8 @@ export interface BrokerConfigOptions {
   readonly port?: number
   /** Left out where the command line says it. */
   readonly jetstreamDir?: string
+  /** Left out where the command line says it. */
+  readonly logFile?: string
   /** Seconds that a connection may take to be admitted, the callout's answer included. */
   readonly authTimeoutSeconds?: number
 }
@@ -46,6 +48,9 @@ const list = (name: string, lines: readonly string[]): string =>
 
 /** An edge hears its answers and its orders, and needs no more subscriptions than these. */
 const edgeSubscriptions = 16
+/** The broker writes a line for each forbidden message, so whoever is connected can have it write without end: it writes around. */
+const logFileBytes = 64 * 1024 * 1024
+const logFiles = 4
 const edgeConnections = limits.brokerConnections - limits.workerConnections
 
 const kick = { publish: ['$SYS.REQ.SERVER.*.KICK'], subscribe: [`${systemInbox}.>`] }
@@ -56,7 +61,7 @@ const everything = { publish: ['ltg.v1.>'], subscribe: ['ltg.v1.>'] }
  * permissions, and the auth callout through which alone an edge gets in (protocol.md, Accounts).
  */
 export const brokerConfig = (options: BrokerConfigOptions): string => {
-  const { workers, system, calloutIssuer, callout, edgeUsers = [], port, jetstreamDir } = options
+  const { workers, system, calloutIssuer, callout, edgeUsers = [], port, jetstreamDir, logFile } = options
   const { edgeToCore, coreToEdge } = accountExports
   const core = serviceNames.map((service) => user(workers[service], servicePermissions(service)))
   // Every static user has to be named, or the server asks the callout about it too.
@@ -70,6 +75,8 @@ max_connections: ${limits.brokerConnections}
 ping_interval: "30s"
 ping_max: 2
 write_deadline: "10s"
+${logFile === undefined ? '' : `log_file: ${logFile}\n`}logfile_size_limit: ${logFileBytes}
+logfile_max_num: ${logFiles}
 
 jetstream {
 ${store}  max_memory_store: 64MB

@@ -15,3 +15,9 @@ test('edges, a revoked device’s a thousand times over among them, never take t
   t.is(Number(all), limits.brokerConnections)
   t.is(Number(all) - Number(edges), limits.workerConnections)
 })
+
+test('what the broker logs has an end, however often it is made to', (t) => {
+  const [, bytes = ''] = /^logfile_size_limit: (\d+)$/m.exec(config) ?? []
+  const [, files = ''] = /^logfile_max_num: (\d+)$/m.exec(config) ?? []
+  t.is(Number(bytes) * Number(files), 256 * 1024 * 1024)
+})
