@@ -57,7 +57,9 @@ BEGIN
 END
 $$;
 CREATE TRIGGER guard_key BEFORE UPDATE ON devices.registered_devices
-  FOR EACH ROW WHEN (OLD.public_key IS DISTINCT FROM NEW.public_key OR OLD.key_number <> NEW.key_number)
+  FOR EACH ROW WHEN (
+    OLD.public_key IS DISTINCT FROM NEW.public_key OR OLD.key_number <> NEW.key_number
+    OR (NEW.former_public_key IS NOT NULL AND NEW.former_public_key IS DISTINCT FROM OLD.former_public_key))
   EXECUTE FUNCTION devices.fn_guard_key();
 ALTER TABLE devices.registered_devices ENABLE ALWAYS TRIGGER guard_key;
 

@@ -20,6 +20,8 @@ export interface Device {
   readonly id: string
   readonly lenser: string
   readonly keys: KeyPair
+  /** Which of its keys that is; the first by default. */
+  readonly keyNumber?: number
 }
 
 export interface Outcome {
@@ -105,8 +107,19 @@ export const createWorld = async () => {
       await owner.query(
         `INSERT INTO devices.envelope_claims
            (door, kid, nonce, iat, kind, digest, verdict, lenser_id, stream, seq, stored_ns, key_number)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1)`,
-        [door, device.id, envelope.nonce, iat, body.kind, digest, verdict, device.lenser, ...place],
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+        [
+          door,
+          device.id,
+          envelope.nonce,
+          iat,
+          body.kind,
+          digest,
+          verdict,
+          device.lenser,
+          ...place,
+          device.keyNumber ?? 1,
+        ],
       )
     }
     return Buffer.from(bytes).toString()
