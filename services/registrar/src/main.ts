@@ -24,6 +24,9 @@ import { createTokenVerifier } from './token/verify-token.ts'
 import { decode } from './verified/decode.ts'
 import { createVerifiedHandler } from './verified/handle.ts'
 
+/** Lines a second about requests: whoever knocks with garbage must not fill the disk. */
+const [provenLines, unprovenLines] = [200, 20]
+
 const config = readConfig(RegistrarConfig, process.argv.slice(2))
 const { gateway_id: gatewayId, pg, nats, health } = config
 const logger = createLogger({ service: config.service, replica: config.replica, level: config.log_level })
@@ -66,6 +69,7 @@ const desk = createDesk({
   unproven: createBudget(limits.unprovenPerSecond),
   gate,
   logger,
+  lines: { proven: createBudget(provenLines), unproven: createBudget(unprovenLines) },
   bounds,
 })
 figures.requests = desk.figures

@@ -1,4 +1,4 @@
-import { createLogger, InfrastructureError } from '@lenserfight/runtime'
+import { createLogger, InfrastructureError, type Logger } from '@lenserfight/runtime'
 import { askSubject, CodedError, inSubject } from '@lenserfight/schemas'
 import test from 'ava'
 import type { Answered, Request } from '../src/ask/answer-request.ts'
@@ -12,18 +12,30 @@ const subjectOf = (n: number): string => askSubject({ lenser, kid: kidOf(n), kin
 const bytes = new Uint8Array([1])
 const fine: Answered = { outcome: { ok: true, result: {} }, proven: true }
 
+/** A budget that is never filled again. */
+const takes = (left: number) => ({ take: () => left-- > 0 })
+
+interface Over {
+  isOpen?: boolean
+  budget?: number
+  answer?: () => Promise<Answered>
+  provenLines?: number
+  unprovenLines?: number
+  logger?: Logger
+}
+
 /** A desk whose answers the test gives by hand. */
-const setUp = (over: { isOpen?: boolean; budget?: number; answer?: () => Promise<Answered> } = {}) => {
+const setUp = (over: Over = {}) => {
   const sent: { request: Request; reply: Reply }[] = []
   const pending: ((answered: Answered) => void)[] = []
-  let left = over.budget ?? 100
   let suspected = 0
   const desk = createDesk({
     answer: over.answer ?? (() => new Promise<Answered>((resolve) => pending.push(resolve))),
     send: (request, reply) => sent.push({ request, reply }),
-    unproven: { take: () => left-- > 0 },
+    unproven: takes(over.budget ?? 100),
+    lines: { proven: takes(over.provenLines ?? 100), unproven: takes(over.unprovenLines ?? 100) },
     gate: { isOpen: () => over.isOpen ?? true, suspect: () => suspected++, stop: () => {} },
-    logger,
+    logger: over.logger ?? logger,
     bounds: { at_once: 2, waiting: 3, per_kid: 2 },
   })
   const codes = () => sent.map(({ reply }) => (reply.ok ? 'ok' : reply.code))
@@ -123,4 +135,28 @@ test('what comes from no ask door is dropped without a word', async (t) => {
   await desk.idle()
   t.deepEqual(sent, [])
   t.is(desk.figures().dropped, 4)
+})
+
+test('garbage without end is a bounded number of lines, counts the rest and hides nothing that was proven', async (t) => {
+  const lines: { proven?: boolean }[] = []
+  const destination = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  let proven = false
+  const { desk } = setUp({
+    answer: async () => ({ ...(proven ? fine : { outcome: refused('malformed_envelope') }), proven }),
+    logger: createLogger({ service: 'test', level: 'info', destination }),
+    ...{ provenLines: 2, unprovenLines: 5 },
+  })
+  for (let n = 0; n < 50; n++) {
+    desk.offer(subjectOf(n), bytes)
+    await desk.idle()
+  }
+  t.is(lines.length, 5)
+  t.is(desk.figures().unlogged, 45)
+  proven = true
+  for (let n = 0; n < 3; n++) {
+    desk.offer(subjectOf(n), bytes)
+    await desk.idle()
+  }
+  t.is(lines.filter((line) => line.proven).length, 2)
+  t.is(desk.figures().unlogged, 46)
 })

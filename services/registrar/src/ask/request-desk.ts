@@ -15,6 +15,8 @@ export interface DeskOptions {
   readonly unproven: Budget
   readonly gate: Gate
   readonly logger: Logger
+  /** Lines about requests; those over it are counted. Apart, so that nobody's garbage hides what was really asked. */
+  readonly lines: { readonly proven: Budget; readonly unproven: Budget }
   readonly bounds: DeskBounds
 }
 
@@ -39,6 +41,8 @@ export interface DeskFigures {
   readonly refused: number
   readonly dropped: number
   readonly waiting: number
+  /** Requests that were judged without a line in the log. */
+  readonly unlogged: number
 }
 
 /** Seconds after which an edge may ask again while the database is gone. */
@@ -49,10 +53,10 @@ const retryAfterSeconds = 2
  * answered `rate_limited` while the budget for unproven answers lasts, then dropped: a request is asked again if
  * unanswered, and memory must not grow with somebody's patience.
  */
-export const createDesk = ({ answer, send, unproven, gate, logger, bounds }: DeskOptions): Desk => {
+export const createDesk = ({ answer, send, unproven, gate, logger, lines, bounds }: DeskOptions): Desk => {
   const queue: Request[] = []
   const load = new Map<string, number>()
-  const counts = { answered: 0, refused: 0, dropped: 0 }
+  const counts = { answered: 0, refused: 0, dropped: 0, unlogged: 0 }
   let working = 0
   let waiters: (() => void)[] = []
 
@@ -75,6 +79,15 @@ export const createDesk = ({ answer, send, unproven, gate, logger, bounds }: Des
     return { ...refused('internal_error'), incident_id: incident }
   }
 
+  const tell = ({ subject: { kind, kid } }: Request, { outcome, proven }: Answered): void => {
+    if (!lines[proven ? 'proven' : 'unproven'].take()) {
+      counts.unlogged += 1
+      return
+    }
+    const { ok, code } = { code: undefined, ...outcome }
+    logger.info({ event: 'request', kind, kid: short(kid), ok, code, proven }, 'a request was judged')
+  }
+
   const work = async (request: Request): Promise<void> => {
     if (!gate.isOpen()) {
       reply(request, { outcome: { ...refused('unavailable'), retry_after: retryAfterSeconds }, proven: false })
@@ -82,12 +95,7 @@ export const createDesk = ({ answer, send, unproven, gate, logger, bounds }: Des
     }
     try {
       const answered = await answer(request)
-      const { ok, code } = { code: undefined, ...answered.outcome }
-      const { kind, kid } = request.subject
-      logger.info(
-        { event: 'request', kind, kid: short(kid), ok, code, proven: answered.proven },
-        'a request was judged',
-      )
+      tell(request, answered)
       reply(request, answered)
     } catch (error) {
       reply(request, { outcome: failed(error, request), proven: false })
