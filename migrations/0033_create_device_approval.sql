@@ -173,7 +173,7 @@ BEGIN
   END IF;
   IF v_since IS NOT NULL THEN
     INSERT INTO devices.compromises (device_id, kind, since, reason)
-    VALUES (v_device.id, 'revoked', v_since, coalesce((v_request.parts).body->>'reason', v_device.trust_reason));
+    VALUES (v_device.id, 'revoked', v_since, coalesce((v_request.parts).body->>'reason', v_device.trust_reason, 'revoked by its owner'));
   END IF;
   RETURN devices.fn_operation_commit(v_request.parts, v_device.lenser_id, v_device.id, devices.fn_ok(jsonb_build_object(
     'device_id', v_device.id,
