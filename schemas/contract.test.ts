@@ -18,6 +18,7 @@ import {
   parseDoorSubject,
   reasonCodes,
   reasons,
+  type SessionScope,
   serviceNames,
   servicePermissions,
   sessionPermissions,
@@ -77,7 +78,11 @@ test('a device that may not work reaches no door but its status', (t) => {
 })
 
 test('an API key makes no sessions and no further keys, and approves only where its owner said so', (t) => {
+  const mayLogIn = (scope: SessionScope): boolean =>
+    sessionPermissions(lenser, kid, scope).publish.some((subject) => subject.endsWith('.login'))
+  t.true(mayLogIn('owner'), 'who was cut off before the first answer asks again')
   for (const scope of ['api', 'api_approver'] as const) {
+    t.false(mayLogIn(scope), scope)
     for (const kind of ['login', 'sessions', 'session_revoke', 'api_key_create'] as const) {
       t.false(kindsInScope(scope).includes(kind), `${scope} ${kind}`)
     }

@@ -155,7 +155,11 @@ export const reasons = {
     message: 'The gateway does not know this session. Sign in with `lf login`.',
     exit: 2,
   },
-  session_expired: { next: 'stop', message: 'The session has ended. Sign in again with `lf login`.', exit: 2 },
+  session_expired: {
+    next: 'stop',
+    message: 'The session has ended or was revoked. Sign in again with `lf login`.',
+    exit: 2,
+  },
   token_invalid: {
     next: 'stop',
     message: 'The sign-in token was not accepted. Sign in again with `lf login`.',

@@ -27,14 +27,20 @@ export const devicePermissions = (device: {
   }
 }
 
-/** A session that somebody vouched for: what its scope may ask, and the answers. */
-export const sessionPermissions = (lenser: string, kid: string, scope: SessionScope): Permissions => ({
-  publish: kindsInScope(scope).map((kind) => askSubject({ lenser, kid, kind })),
-  subscribe: [own(lenser, kid)],
-})
-
 /** A session key that nobody vouched for yet: its login, and the answer to it. */
 export const loginPermissions = (kid: string): Permissions => ({
   publish: [askSubject({ lenser: nilUuid, kid, kind: 'login' })],
   subscribe: [own(nilUuid, kid)],
 })
+
+/**
+ * A session that somebody vouched for: what its scope may ask, and the answers. A sign-in's key may log in again: who was
+ * cut off before the first answer knows neither that it succeeded nor for which account. An API key never does.
+ */
+export const sessionPermissions = (lenser: string, kid: string, scope: SessionScope): Permissions => {
+  const login = scope === 'owner' ? loginPermissions(kid) : { publish: [], subscribe: [] }
+  return {
+    publish: [...kindsInScope(scope).map((kind) => askSubject({ lenser, kid, kind })), ...login.publish],
+    subscribe: [own(lenser, kid), ...login.subscribe],
+  }
+}

@@ -28,12 +28,15 @@ export class Machine {
   readonly state: string
   readonly #stack: Stack
   readonly #name: string
+  readonly #variables: NodeJS.ProcessEnv
   #daemon: ChildProcess | undefined
   /** What the daemons of this machine logged. */
   log = ''
 
-  constructor(stack: Stack, name: string) {
+  /** @param variables what its environment has besides */
+  constructor(stack: Stack, name: string, variables: NodeJS.ProcessEnv = {}) {
     this.#stack = stack
+    this.#variables = variables
     this.#name = name
     this.home = join(stack.dir, `machine-${name}`)
     this.state = join(this.home, 'lf', 'gateway')
@@ -41,10 +44,16 @@ export class Machine {
     writeFileSync(join(this.state, 'daemon.json'), JSON.stringify(timing), { mode: 0o600 })
   }
 
-  get #env(): NodeJS.ProcessEnv {
+  get env(): NodeJS.ProcessEnv {
     const home = { LENSERFIGHT_HOME: join(this.home, 'lf') }
     // Many daemons run on the machine of a test: each takes a free port.
-    return { PATH: process.env.PATH, ...home, LF_GATEWAY_KEY_FILE_FALLBACK: '1', LF_GATEWAY_PORT: '0' }
+    return {
+      PATH: process.env.PATH,
+      ...home,
+      LF_GATEWAY_KEY_FILE_FALLBACK: '1',
+      LF_GATEWAY_PORT: '0',
+      ...this.#variables,
+    }
   }
 
   /** Runs `lf`; the key fallback's warning is left out of what it said. */
@@ -59,7 +68,7 @@ export class Machine {
 
   #execute(file: string, words: readonly string[], input: string): Promise<Ran> {
     return new Promise((resolve) => {
-      const options = { env: this.#env, cwd: this.home, timeout: 60_000 }
+      const options = { env: this.env, cwd: this.home, timeout: 60_000 }
       const child = execFile(file, words, options, (error, stdout, stderr) => {
         const told = stderr.split('\n').filter((line) => !line.startsWith('WARNING:'))
         resolve({ code: error === null ? 0 : (error.code ?? null), stdout, stderr: told.join('\n') })
@@ -83,7 +92,7 @@ export class Machine {
   /** Starts the daemon and waits until it answers. */
   async serve(): Promise<void> {
     const child = spawn(lfFile, ['gateway', 'serve'], {
-      env: this.#env,
+      env: this.env,
       cwd: this.home,
       stdio: ['ignore', 'pipe', 'pipe'],
     })

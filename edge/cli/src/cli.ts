@@ -27,6 +27,10 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     .parserConfiguration({ 'populate--': true, 'duplicate-arguments-array': true, 'boolean-negation': false })
     .usage('$0 <command>\n\nThe LenserFight Trust Gateway on this machine.')
     .option('json', { type: 'boolean', default: false, global: true, describe: 'Print JSON, for programs' })
+    .option('gateway', {
+      ...{ type: 'string', requiresArg: true, global: true },
+      describe: 'The gateway’s descriptor (a file), pinned at first use',
+    })
     .strict()
     .demandCommand(1, noCommand)
     .version(manifest.version)

@@ -12,6 +12,8 @@ export interface CliConfig {
   readonly hasDisplay: boolean
   /** `LF_GATEWAY_DOCTOR_TIMEOUT_MS`: how long one check may take. */
   readonly doctorMs: number
+  /** LENSERFIGHT_API_KEY. A function, so that nothing that shows this object shows the key. */
+  readonly apiKey: () => string | undefined
 }
 
 const defaultDoctorMs = '4000'
@@ -33,4 +35,5 @@ export const readCliConfig = (env: NodeJS.ProcessEnv = process.env): CliConfig =
     isCi: (env.CI ?? '') !== '',
     hasDisplay: Boolean(env.DISPLAY || env.WAYLAND_DISPLAY),
     doctorMs: readDoctorMs(env.LF_GATEWAY_DOCTOR_TIMEOUT_MS || defaultDoctorMs),
+    apiKey: () => env.LENSERFIGHT_API_KEY?.trim() || undefined,
   })

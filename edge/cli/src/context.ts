@@ -9,6 +9,8 @@ export interface Context {
   readonly config: CliConfig
   readonly edge: EdgeConfig
   readonly output: Output
+  /** The descriptor file that the command line names. */
+  readonly gatewayFile: string | undefined
   readonly store: () => Store
   readonly settings: () => Settings
   readonly keychain: () => Promise<Keychain>
@@ -18,7 +20,7 @@ export interface Context {
 /** How long somebody may take to type the keychain's password at its prompt, milliseconds. */
 const passwordMs = 60_000
 
-export const createContext = (config: CliConfig, output: Output): Context => {
+export const createContext = (config: CliConfig, output: Output, gatewayFile?: string): Context => {
   const { edge } = config
   let state: { store: Store; settings: Settings } | undefined
   let keychain: Promise<Keychain> | undefined
@@ -31,6 +33,7 @@ export const createContext = (config: CliConfig, output: Output): Context => {
     config,
     edge,
     output,
+    gatewayFile,
     store: () => open().store,
     settings: () => open().settings,
     keychain: () => {

@@ -5,6 +5,7 @@ import { readPrivateFile } from '@lenserfight/keychain'
 import { CodedError, Descriptor } from '@lenserfight/schemas'
 import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
+import type { Context } from './context.ts'
 
 /** What a running local stack says of itself, as far as signing in needs it. */
 const StackFile = Type.Object({
@@ -70,4 +71,13 @@ export const pinDescriptor = (settings: Settings, given: Descriptor | undefined,
   }
   settings.set('descriptor', given)
   return given
+}
+
+/**
+ * The gateway of this machine: what the command line names is pinned, as with signing in.
+ * @throws CodedError `descriptor_missing`, `descriptor_invalid`, `descriptor_changed`
+ */
+export const descriptorOf = (context: Context, file = context.gatewayFile): Descriptor => {
+  const given = file === undefined ? undefined : readDescriptor(resolve(context.config.cwd, file))
+  return pinDescriptor(context.settings(), given, context.edge.stateFolder)
 }

@@ -42,6 +42,10 @@ const writeAll = (fd: number, text: string): void => {
 const controls = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g
 export const plain = (text: string): string => text.replace(controls, '\u{fffd}')
 
+/** A time of the gateway's, Unix seconds, for people. */
+export const timeOf = (seconds: number): string =>
+  `${new Date(seconds * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC`
+
 export const createOutput = ({ json, colours, results }: OutputOptions): Output => {
   const paint = (open: number, close: number) => (text: string) =>
     colours ? `\u001b[${open}m${text}\u001b[${close}m` : text

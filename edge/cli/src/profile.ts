@@ -10,11 +10,13 @@ export const Session = Type.Object({ gateway_id: Uuid, kid: Uuid, lenser: Uuid, 
 export type Session = Static<typeof Session>
 
 /** `~/.lenserfight/lenserfight.json`: what a signed-in person needs, and never a signing key (CO-2). */
-const Profile = Type.Object(
+export const Profile = Type.Object(
   {
     session: Type.Optional(Session),
     /** A session key that awaits its token. */
     pending: Type.Optional(Type.Object({ kid: Uuid }, closed)),
+    /** Session keys that are to be forgotten. */
+    leaving: Type.Optional(Type.Array(Uuid, { maxItems: 16 })),
   },
   closed,
 )
@@ -39,8 +41,13 @@ export const readProfile = (file: string): Profile => {
   return value
 }
 
-/** @throws CodedError `insecure_permissions`, `state_unwritable` */
+/**
+ * Writes the profile, of its form alone: what does not belong there never comes there.
+ * @throws CodedError `config_invalid`, `insecure_permissions`, `state_unwritable`
+ */
 export const writeProfile = (folder: string, file: string, profile: Profile): void => {
+  if (!Check(Profile, profile))
+    throw new CodedError('config_invalid', 'the profile has a member that does not belong there')
   ensurePrivateFolder(folder)
   writePrivateFile(file, `${JSON.stringify(profile, null, 2)}\n`)
 }

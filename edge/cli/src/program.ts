@@ -10,9 +10,11 @@ import { wantsColours } from './terminal.ts'
 interface Chosen {
   readonly act: Act
   readonly unconfigured: Unconfigured | undefined
+  /** The descriptor file that the command line names. */
+  readonly gateway?: string | undefined
 }
 
-const execute = async ({ act, unconfigured }: Chosen, output: Output): Promise<number> => {
+const execute = async ({ act, unconfigured, gateway }: Chosen, output: Output): Promise<number> => {
   // What only a command needs is loaded only for one: help and a misspelt word are told at once.
   const [{ readCliConfig }, { createContext }] = await Promise.all([import('./config.ts'), import('./context.ts')])
   let config: CliConfig
@@ -22,7 +24,7 @@ const execute = async ({ act, unconfigured }: Chosen, output: Output): Promise<n
     if (unconfigured === undefined || !(error instanceof CodedError)) throw error
     return unconfigured(output, error)
   }
-  const context = createContext(config, output)
+  const context = createContext(config, output, gateway)
   try {
     return (await act(context)) ?? 0
   } finally {
@@ -52,8 +54,8 @@ export const main = async (argv: readonly string[]): Promise<number> => {
     throw new CodedError('usage', message)
   }
   try {
-    await createCli(argv, choose, refuse).parseAsync()
-    return chosen === undefined ? 0 : await execute(chosen, output)
+    const { gateway } = (await createCli(argv, choose, refuse).parseAsync()) as { gateway?: string }
+    return chosen === undefined ? 0 : await execute({ ...chosen, gateway }, output)
   } catch (error) {
     if (error instanceof Told) return output.json ? failureOf(error.failure).exit : tellFailure(output, error.failure)
     if (error instanceof Ending) return await new Promise<never>(() => {})
