@@ -51,7 +51,8 @@ export const reasons = {
   },
   signature_mismatch: {
     next: 'resign',
-    message: 'The signature does not verify against the registered key. If this persists, enrol the machine anew.',
+    message:
+      'The signature does not verify against the registered key. If this persists: `lf gateway identity reprove` there.',
     exit: 5,
   },
   iat_window: {
@@ -69,12 +70,14 @@ export const reasons = {
   },
   device_unhealthy: {
     next: 'wait',
-    message: 'The device is marked unhealthy and may not do this until it is cleared.',
+    message:
+      'The device is marked unhealthy. Its owner clears it with `lf gateway reinstate-device ID`, after finding out why.',
     exit: 5,
   },
   device_revoked: {
     next: 'stop',
-    message: 'The device was revoked by its owner, for ever. Enrol this machine anew under a new identity.',
+    message:
+      'The device was revoked by its owner, for ever. Enrol the machine under a new identity: `lf gateway identity init`.',
     exit: 5,
   },
   device_blocked: { next: 'wait', message: 'The device was blocked by the platform. Contact its operators.', exit: 5 },
@@ -127,7 +130,7 @@ export const reasons = {
   device_not_found: { next: 'stop', message: 'There is no such device. `lf gateway devices` lists yours.' },
   awaiting_device_challenge: {
     next: 'wait',
-    message: 'The device has not answered its challenge yet. Start lf-gatewayd there, then approve again.',
+    message: 'The device has not answered its challenge yet. Run `lf gateway serve` there, then approve again.',
     exit: 5,
   },
   challenge_mismatch: { next: 'stop', message: 'The challenge answered is not the one that this device was given.' },
@@ -135,7 +138,11 @@ export const reasons = {
     next: 'stop',
     message: 'The challenge expired. Register the device again: `lf gateway identity init`.',
   },
-  not_owner: { next: 'stop', message: 'That belongs to another account.', exit: 5 },
+  not_owner: {
+    next: 'stop',
+    message: 'That belongs to another account. Sign in as its owner with `lf login`.',
+    exit: 5,
+  },
   invalid_transition: {
     next: 'stop',
     message: 'A device in that state cannot be brought into the one asked for.',
@@ -221,7 +228,8 @@ export const reasons = {
   },
   key_missing: {
     next: 'stop',
-    message: 'The private key of this identity is not in the keychain. Enrol this machine anew.',
+    message:
+      'The private key of this identity is not in the keychain. As its owner, make it another: `lf gateway identity reprove`.',
   },
   insecure_permissions: {
     next: 'stop',

@@ -7,6 +7,7 @@ import { ensureKeyPair } from '@lenserfight/keychain'
 import { CodedError, limits, reasonOf } from '@lenserfight/schemas'
 import type { CliConfig } from '../config.ts'
 import type { Context } from '../context.ts'
+import { fingerprintWords } from '../fingerprint.ts'
 import { plain } from '../output.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { listDevices } from '../owner/devices.ts'
@@ -105,12 +106,21 @@ export const initIdentity = (context: Context, given: InitArguments): Promise<vo
     const { device_id, challenge } = await register(context, owner, identity, public_key)
     const enrolled = { ...identity, device_id, public_key, challenge, challenge_op: newUuidV7() }
     context.settings().set('identity', { ...enrolled, registered_at: Math.floor(Date.now() / 1000) })
+    const words = fingerprintWords(public_key)
     output.result(
-      { ok: true, device_id, name: identity.name, trust_level: 'pending', fingerprint: fingerprintOf(public_key) },
+      {
+        ok: true,
+        device_id,
+        name: identity.name,
+        trust_level: 'pending',
+        fingerprint: fingerprintOf(public_key),
+        words,
+      },
       [
         `Registered as ${plain(identity.name)}, device ${device_id}.`,
         `Key    ${fingerprintOf(public_key)}`,
-        'Next: `lf gateway serve` here, then `lf gateway approve-device` as its owner.',
+        `Words  ${words}`,
+        `Next: \`lf gateway serve\` here, then \`lf gateway approve-device ${device_id}\` as its owner, comparing the words.`,
       ],
     )
   })
@@ -121,14 +131,16 @@ export const showIdentity = async (context: Context): Promise<void> => {
   if (identity === undefined) throw new CodedError('not_enrolled')
   const { device_id, name, device_type, os, lenser, gateway_id, public_key } = identity
   const fingerprint = fingerprintOf(public_key)
+  const words = fingerprintWords(public_key)
   context.output.result(
-    { ok: true, device_id, name, device_type, os, lenser_id: lenser, gateway_id, public_key, fingerprint },
+    { ok: true, device_id, name, device_type, os, lenser_id: lenser, gateway_id, public_key, fingerprint, words },
     [
       `Device   ${device_id}`,
       `Name     ${plain(name)}`,
       `Lenser   ${lenser}`,
       `Gateway  ${gateway_id}`,
       `Key      ${fingerprint}`,
+      `Words    ${words}`,
     ],
   )
 }

@@ -1,4 +1,4 @@
-import type { CodedError } from '@lenserfight/schemas'
+import { type CodedError, limits } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import type { Output } from '../output.ts'
 
@@ -33,5 +33,21 @@ export const id = (value: string): string => {
 /** A name that somebody chose. */
 export const name = (value: string): string => {
   if (value.trim() === '') throw new RangeError('a name is not empty')
+  return value
+}
+
+const reasonChars = 200
+
+/** Why somebody does something, as it goes into the record. */
+export const reason = (value: string): string => {
+  if (value.trim() === '' || [...value].length > reasonChars) {
+    throw new RangeError(`a reason is 1 to ${reasonChars} characters`)
+  }
+  return value
+}
+
+/** Within which time a key is to be changed, seconds. */
+export const rotationSeconds = (value: number): number => {
+  if (value > limits.rotationRequireSeconds) throw new RangeError('within 30 days at most')
   return value
 }

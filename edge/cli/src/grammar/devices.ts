@@ -1,6 +1,19 @@
 import { type DeviceLevel, deviceLevels } from '@lenserfight/schemas'
 import type { Argv } from 'yargs'
-import { asVoid, type Choose, name as nameForm } from './act.ts'
+import { readDuration, readPastTime } from '../times.ts'
+import { asVoid, type Choose, name as nameForm, reason as reasonForm, rotationSeconds } from './act.ts'
+
+const idHelp = 'Its id, 8 or more characters that only its id begins with, or its name'
+const idOption = { type: 'string', demandOption: true, describe: idHelp } as const
+const reasonOption = {
+  type: 'string',
+  requiresArg: true,
+  coerce: reasonForm,
+  describe: 'Why; it is audited',
+} as const
+const yesOption = { type: 'boolean', default: false, describe: 'Do not ask' } as const
+
+const changes = () => import('../commands/device-changes.ts')
 
 /** What an owner does with devices and runners. */
 export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
@@ -11,36 +24,92 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
       (devices) =>
         devices
           .option('trust', { choices: deviceLevels, describe: 'Only those of this level' })
-          .example('$0 gateway devices --trust pending', 'those that await approval'),
-      ({ trust }) =>
+          .option('pending', {
+            type: 'boolean',
+            default: false,
+            describe: 'Those that await approval, with the words to compare',
+          })
+          .check(({ trust, pending }) => {
+            if (trust !== undefined && pending) throw new RangeError('--pending and --trust exclude each other')
+            return true
+          })
+          .example('$0 gateway devices --pending', 'those that await approval'),
+      ({ trust, pending }) =>
         choose(
           asVoid(async (context) =>
-            (await import('../commands/devices.ts')).devices(context, { trust: trust as DeviceLevel | undefined }),
+            (await import('../commands/devices.ts')).devices(context, {
+              trust: trust as DeviceLevel | undefined,
+              pending,
+            }),
           ),
         ),
     )
     .command(
       'approve-device <id>',
-      'Approve a device, by its id or name',
+      'Approve a device after comparing the words of its key',
       (approve) =>
         approve
-          .positional('id', { type: 'string', demandOption: true })
-          .option('yes', { type: 'boolean', default: false, describe: 'Do not ask' })
-          .example('$0 gateway approve-device build-server', 'shows its key and asks'),
+          .positional('id', idOption)
+          .option('yes', yesOption)
+          .example('$0 gateway approve-device build-server', 'shows the words of its key and asks'),
       ({ id, yes }) =>
-        choose(async (context) => (await import('../commands/devices.ts')).approveDevice(context, { id, yes })),
+        choose(async (context) => (await import('../commands/approve.ts')).approveDevice(context, { id, yes })),
     )
     .command(
       'revoke-device <id>',
-      'Revoke a device for ever, by its id or name',
+      'Revoke a device: never again',
       (revoke) =>
         revoke
-          .positional('id', { type: 'string', demandOption: true })
-          .option('reason', { type: 'string', requiresArg: true, describe: 'Why; it is audited' })
-          .option('yes', { type: 'boolean', default: false, describe: 'Do not ask' })
-          .example('$0 gateway revoke-device old-laptop --reason lost', ''),
-      ({ id, reason, yes }) =>
-        choose(async (context) => (await import('../commands/devices.ts')).revokeDevice(context, { id, reason, yes })),
+          .positional('id', idOption)
+          .option('reason', reasonOption)
+          .option('compromised-since', {
+            type: 'string',
+            requiresArg: true,
+            coerce: (text: string) => readPastTime(text),
+            describe: 'Since when others may have had its key: a time (UTC), or how long ago (2h, 3d)',
+          })
+          .option('yes', yesOption)
+          .example('$0 gateway revoke-device old-laptop --reason sold', 'what it attested stays')
+          .example('$0 gateway revoke-device old-laptop --compromised-since 3d', 'and what it attested since falls')
+          .epilog('For ever. To stop a device that may prove itself again: `lf gateway suspend-device`.'),
+      ({ id, reason, compromisedSince, yes }) =>
+        choose(async (context) => (await changes()).revokeDevice(context, { id, reason, compromisedSince, yes })),
+    )
+    .command(
+      'suspend-device <id>',
+      'Suspend a device: it may prove itself again',
+      (suspend) =>
+        suspend
+          .positional('id', idOption)
+          .option('reason', reasonOption)
+          .example('$0 gateway suspend-device laptop --reason "left on a train"', '')
+          .epilog('Taken back by `lf gateway reinstate-device`. To end a device for ever: `lf gateway revoke-device`.'),
+      ({ id, reason }) => choose(asVoid(async (context) => (await changes()).suspendDevice(context, { id, reason }))),
+    )
+    .command(
+      'reinstate-device <id>',
+      'Take a suspension back',
+      (reinstate) =>
+        reinstate
+          .positional('id', idOption)
+          .example('$0 gateway reinstate-device laptop', 'it has the level of before'),
+      ({ id }) => choose(asVoid(async (context) => (await changes()).reinstateDevice(context, { id }))),
+    )
+    .command(
+      'rotate-device <id>',
+      'Make a device change its key',
+      (rotate) =>
+        rotate
+          .positional('id', idOption)
+          .option('within', {
+            type: 'string',
+            requiresArg: true,
+            default: '15m',
+            coerce: (text: string) => rotationSeconds(readDuration(text)),
+            describe: 'How long its key stays good at most',
+          })
+          .example('$0 gateway rotate-device build-server --within 2h', ''),
+      ({ id, within }) => choose(asVoid(async (context) => (await changes()).rotateDevice(context, { id, within }))),
     )
     .command('runners', 'Runners of the account', (runners) =>
       runners

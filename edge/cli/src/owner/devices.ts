@@ -2,6 +2,7 @@ import { CodedError, type DeviceLevel, deviceLevels, Uuid } from '@lenserfight/s
 import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 import { plain } from '../output.ts'
+import { relativeTo } from '../times.ts'
 import type { Owner } from './connect.ts'
 
 const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
@@ -11,12 +12,18 @@ const Device = Type.Object({
   device_type: Type.String(),
   os: Type.String(),
   trust_level: Type.Union(deviceLevels.map((level) => Type.Literal(level))),
-  fingerprint: Type.String(),
+  trust_reason: Type.Optional(Nullable(Type.String())),
+  /** None where the device was imported without a key. */
+  fingerprint: Nullable(Type.String()),
   challenge_verified: Type.Boolean(),
+  /** Imported without a key: approved in one step, and can sign nothing. */
+  legacy: Type.Optional(Type.Boolean()),
+  key_expires_at: Type.Optional(Nullable(Type.Number())),
   last_heartbeat_at: Nullable(Type.Number()),
   gateway_status: Nullable(Type.String()),
+  created_at: Type.Number(),
 })
-/** One of the owner's devices, as the gateway shows it. */
+/** One of the owner's devices, as the gateway shows it. Times are Unix seconds. */
 export type Device = Static<typeof Device>
 
 /** The owner's devices, living ones first. */
@@ -26,26 +33,33 @@ export const listDevices = async (owner: Owner, trust?: DeviceLevel): Promise<{ 
   return { devices, more: more === true }
 }
 
-/**
- * The one device that an id, or the name of a living device, means.
- * @throws CodedError `device_not_found`
- */
-export const findDevice = async (owner: Owner, idOrName: string): Promise<Device> => {
-  const { devices } = await listDevices(owner)
-  const found =
-    devices.find(({ device_id }) => device_id === idOrName) ??
-    devices.find(({ name, trust_level }) => name === idOrName && trust_level !== 'revoked')
-  if (found === undefined) throw new CodedError('device_not_found', plain(idOrName))
-  return found
+/** Shorter ones would name another device too soon. */
+const prefixChars = 8
+
+const isLiving = ({ trust_level }: Device): boolean => trust_level !== 'revoked'
+
+/** What an id, the name of a living device, or the beginning of an id means; several where it is not said clearly. */
+const candidates = (devices: readonly Device[], given: string): readonly Device[] => {
+  const byId = devices.filter(({ device_id }) => device_id === given)
+  if (byId.length > 0) return byId
+  const byName = devices.filter((device) => device.name === given && isLiving(device))
+  const byPrefix = given.length < prefixChars ? [] : devices.filter(({ device_id }) => device_id.startsWith(given))
+  return [...new Set([...byName, ...byPrefix])]
 }
 
-const agoOf = (seconds: number, now: number): string => {
-  const past = Math.max(0, Math.round(now / 1000 - seconds))
-  if (past < 120) return `${past} s ago`
-  if (past < 7200) return `${Math.round(past / 60)} min ago`
-  return past < 172_800 ? `${Math.round(past / 3600)} h ago` : `${Math.round(past / 86_400)} days ago`
+/**
+ * The one device that an id, a unique beginning of one (8 characters or more), or the name of a living device means.
+ * @throws CodedError `device_not_found`, also where several are meant
+ */
+export const findDevice = async (owner: Owner, given: string): Promise<Device> => {
+  const { devices } = await listDevices(owner)
+  const [found, ...others] = candidates(devices, given)
+  if (found === undefined) throw new CodedError('device_not_found', plain(given))
+  if (others.length === 0) return found
+  const meant = [found, ...others].map(({ device_id, name }) => `${device_id} ${plain(name)}`).join(', ')
+  throw new CodedError('device_not_found', `${plain(given)} may be any of ${meant}`)
 }
 
 /** When a device was last heard of, for people. */
 export const lastSeen = ({ last_heartbeat_at: at }: Device, now = Date.now()): string =>
-  at === null ? 'never' : agoOf(at, now)
+  at === null ? 'never' : relativeTo(at, now)
