@@ -4,7 +4,7 @@ SET LOCAL ROLE ltg_owner;
 -- One envelope of a batch: what it says, whose it is, what its device is now, when the broker stored it.
 -- step: `refused` (outcome says why), `stale` (its key is good no more, and outcome says so, unless there was a result before),
 -- `known` (an operation with this outcome before), `new`, or `twin` (the same operation as the item before it). run_id is for the
--- appliers of runs. key_number says which of its device's keys signed it.
+-- appliers of runs. key_number says which of its device's keys signed it, is_forked whether two are proven to hold that device's.
 CREATE TYPE devices.verified_item AS (
   idx integer,
   parts devices.envelope_parts,
@@ -15,7 +15,8 @@ CREATE TYPE devices.verified_item AS (
   step text,
   outcome jsonb,
   run_id uuid,
-  key_number integer
+  key_number integer,
+  is_forked boolean
 );
 
 -- Reads a batch and locks its devices in order: FOR KEY SHARE, so that whoever changes a trust level waits (law 7), or,
@@ -34,6 +35,7 @@ AS $$
 DECLARE
   v_parts devices.envelope_parts[];
   v_kids uuid[];
+  v_items devices.verified_item[];
 BEGIN
   SELECT array_agg(devices.fn_read_envelope(e.wire) ORDER BY e.idx) INTO v_parts
     FROM unnest(p_envelopes) WITH ORDINALITY AS e (wire, idx);
@@ -47,36 +49,39 @@ BEGIN
     PERFORM FROM devices.registered_devices d WHERE d.id = ANY (v_kids) ORDER BY d.id FOR NO KEY UPDATE;
   END IF;
   -- A later statement: it sees what those committed whom the locks waited for.
-  RETURN (
-    SELECT array_agg(
-             ROW(item.idx, item.parts, item.lenser_id, item.trust_level, item.earlier_level, item.stored_at,
-                 CASE WHEN item.refusal IS NOT NULL THEN 'refused' WHEN item.stale IS NOT NULL THEN 'stale' END,
-                 coalesce(item.refusal, item.stale), NULL, item.key_number)::devices.verified_item
-             ORDER BY (item.parts).kid, (item.parts).op_id, item.idx)
-      FROM (
-        SELECT p.idx::integer,
-               ROW(p.digest, p.content_digest, p.kid, p.iat, p.nonce, p.kind, p.aud, p.op_id, p.counter, p.body, p.wire)
-                 ::devices.envelope_parts AS parts,
-               d.lenser_id, d.trust_level, d.earlier_level, to_timestamp(c.stored_ns / 1e9) AS stored_at, c.key_number,
-               CASE
-                 WHEN p.kind IS DISTINCT FROM p_kind THEN devices.fn_refusal('kind_mismatch')
-                 WHEN d.id IS NULL THEN devices.fn_refusal('unknown_device')
-                 WHEN c.kid IS NULL THEN devices.fn_refusal('claim_expired')
-               END AS refusal,
-               CASE
-                 WHEN c.key_number <> d.key_number
-                   THEN devices.fn_former_key_refusal(d.id, c.key_number, to_timestamp(c.stored_ns / 1e9))
-                 WHEN d.key_expires_at < to_timestamp(c.stored_ns / 1e9)
-                   AND NOT EXISTS (SELECT FROM devices.kind_states k WHERE k.kind = p.kind AND k.trust_level = 'unhealthy')
-                   THEN devices.fn_refusal('key_expired')
-               END AS stale
-          FROM unnest(v_parts) WITH ORDINALITY
-            AS p (digest, content_digest, kid, iat, nonce, kind, aud, op_id, counter, body, wire, idx)
-          LEFT JOIN devices.registered_devices d ON d.id = p.kid
-          LEFT JOIN devices.envelope_claims c
-            ON c.kid = p.kid AND c.nonce = p.nonce AND c.iat = p.iat
-           AND c.door = 'ingress' AND c.kind = p.kind AND c.digest = p.digest AND c.verdict = 'ok') item
-  );
+  SELECT array_agg(
+           ROW(item.idx, item.parts, item.lenser_id, item.trust_level, item.earlier_level, item.stored_at,
+               CASE WHEN item.refusal IS NOT NULL THEN 'refused' WHEN item.stale IS NOT NULL THEN 'stale' END,
+               coalesce(item.refusal, item.stale), NULL, item.key_number, item.is_forked)::devices.verified_item
+           ORDER BY (item.parts).kid, (item.parts).op_id, item.idx)
+    INTO v_items
+    FROM (
+      SELECT p.idx::integer,
+             ROW(p.digest, p.content_digest, p.kid, p.iat, p.nonce, p.kind, p.aud, p.op_id, p.counter, p.body, p.wire)
+               ::devices.envelope_parts AS parts,
+             d.lenser_id, d.trust_level, d.earlier_level, to_timestamp(c.stored_ns / 1e9) AS stored_at, c.key_number,
+             d.trust_level = 'unhealthy' AND d.trust_reason = 'identity_forked' AS is_forked,
+             CASE
+               WHEN p.kind IS DISTINCT FROM p_kind THEN devices.fn_refusal('kind_mismatch')
+               WHEN d.id IS NULL THEN devices.fn_refusal('unknown_device')
+               WHEN c.kid IS NULL THEN devices.fn_refusal('claim_expired')
+               WHEN p.counter IS NULL OR p.counter < 1 THEN devices.fn_refusal('malformed_body', 'it is not counted')
+             END AS refusal,
+             CASE
+               WHEN c.key_number <> d.key_number
+                 THEN devices.fn_former_key_refusal(d.id, c.key_number, to_timestamp(c.stored_ns / 1e9))
+               WHEN d.key_expires_at < to_timestamp(c.stored_ns / 1e9)
+                 AND NOT EXISTS (SELECT FROM devices.kind_states k WHERE k.kind = p.kind AND k.trust_level = 'unhealthy')
+                 THEN devices.fn_refusal('key_expired')
+             END AS stale
+        FROM unnest(v_parts) WITH ORDINALITY
+          AS p (digest, content_digest, kid, iat, nonce, kind, aud, op_id, counter, body, wire, idx)
+        LEFT JOIN devices.registered_devices d ON d.id = p.kid
+        LEFT JOIN devices.envelope_claims c
+          ON c.kid = p.kid AND c.nonce = p.nonce AND c.iat = p.iat
+         AND c.door = 'ingress' AND c.kind = p.kind AND c.digest = p.digest AND c.verdict = 'ok') item;
+  PERFORM devices.fn_note_counters(v_items);
+  RETURN v_items;
 END
 $$;
 
@@ -148,7 +153,9 @@ BEGIN
     'digest', devices.fn_b64url((p_item.parts).digest),
     'op_id', (p_item.parts).op_id,
     'lenser', p_item.lenser_id,
-    'kid', (p_item.parts).kid));
+    'kid', (p_item.parts).kid,
+    -- Its owner must know that waiting does not help.
+    'detail', CASE WHEN p_item.is_forked AND p_outcome ->> 'code' = 'device_unhealthy' THEN 'identity_forked' END));
 END
 $$;
 

@@ -1,6 +1,6 @@
 SET LOCAL ROLE ltg_owner;
 
--- What an attestation says, apart from its op_id and from flags that nobody reads (EA-3).
+-- What an attestation says, apart from its op_id, its counter and flags that nobody reads (EA-3).
 CREATE FUNCTION execution.fn_attested_content(p_body jsonb) RETURNS bytea
 LANGUAGE plpgsql
 IMMUTABLE PARALLEL SAFE
@@ -8,7 +8,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   RETURN sha256(convert_to(
-    (p_body - ARRAY['op_id', 'signed', 'gateway_verified', 'device_trusted', 'policy_passed'])::text, 'UTF8'));
+    (p_body - ARRAY['op_id', 'counter', 'signed', 'gateway_verified', 'device_trusted', 'policy_passed'])::text, 'UTF8'));
 END
 $$;
 

@@ -1,7 +1,8 @@
 import { call, type Pool } from '@lenserfight/db'
-import type { FormerKey, SignerRecord } from '@lenserfight/envelope'
+import { envelopeDigest, type FormerKey, type SignerRecord } from '@lenserfight/envelope'
 import { CodedError, isReasonCode, type ReceiptItem } from '@lenserfight/schemas'
 import type { AppliedKind, Item } from './decode.ts'
+import type { Suspicion } from './judge-fork.ts'
 
 /** The function that applies each kind. */
 const appliers: Readonly<Record<AppliedKind, string>> = {
@@ -31,6 +32,14 @@ export interface EvaluatorStore {
   readonly promote: (limit: number) => Promise<number>
   /** Brings devices to `offline` that fell silent; how many. */
   readonly markOffline: (limit: number) => Promise<number>
+  /** Suspicions of forks that await a look, oldest first. */
+  readonly forkSuspicions: (limit: number) => Promise<readonly Suspicion[]>
+  /** Blames: the database checks the bytes again. False where the suspicion is closed already, or they prove nothing. */
+  readonly proveFork: (suspicion: Suspicion) => Promise<boolean>
+  /** Closes a suspicion; envelopes with these digests count no more. False where it is closed already. */
+  readonly dismissFork: (suspicion: Suspicion, forged: readonly Uint8Array[]) => Promise<boolean>
+  /** Forgets envelopes counted long ago, keeping the highest of each key; how many. */
+  readonly settleCounters: (limit: number) => Promise<number>
   /** Rejects where the database does not answer. */
   readonly probe: () => Promise<void>
 }
@@ -47,6 +56,22 @@ interface FormerKeyRow {
   readonly public_key: Buffer
   readonly good_until_ns: string | null
 }
+
+interface SuspicionRow {
+  readonly device_id: string
+  readonly lenser_id: string
+  readonly key_number: number
+  readonly public_key: Buffer
+  readonly earlier: string
+  readonly later: string
+}
+
+/** How a suspicion is named: by what it is about, so that another pair under the same key is not taken for it. */
+const nameOf = ({ deviceId, keyNumber, earlier, later }: Suspicion): unknown[] => [
+  deviceId,
+  keyNumber,
+  ...[earlier, later].map((text) => Buffer.from(envelopeDigest(Buffer.from(text)))),
+]
 
 /** Reads what a function said of one item; its code is never passed on unread. */
 const readOutcome = (value: unknown, { digest }: Item): ReceiptItem => {
@@ -100,6 +125,20 @@ export const createStore = (pool: Pool): EvaluatorStore => {
       const [row] = await call<Record<string, number>>(pool, name, [limit])
       return row === undefined ? 0 : (Object.values(row)[0] ?? 0)
     }
+  const forkSuspicions = async (limit: number): Promise<readonly Suspicion[]> =>
+    (await call<SuspicionRow>(pool, 'devices.fn_fork_suspicions', [limit])).map((row) => ({
+      ...{ deviceId: row.device_id, lenserId: row.lenser_id, keyNumber: row.key_number, publicKey: row.public_key },
+      ...{ earlier: row.earlier, later: row.later },
+    }))
+  const proveFork = async (suspicion: Suspicion): Promise<boolean> => {
+    const [row] = await call<{ fn_judge_fork: boolean }>(pool, 'devices.fn_judge_fork', nameOf(suspicion))
+    return row?.fn_judge_fork ?? false
+  }
+  const dismissFork = async (suspicion: Suspicion, forged: readonly Uint8Array[]): Promise<boolean> => {
+    const values = [...nameOf(suspicion), forged.map((digest) => Buffer.from(digest))]
+    const [row] = await call<{ fn_dismiss_fork: boolean }>(pool, 'devices.fn_dismiss_fork', values)
+    return row?.fn_dismiss_fork ?? false
+  }
   const probe = async (): Promise<void> => {
     await signers([])
   }
@@ -111,6 +150,8 @@ export const createStore = (pool: Pool): EvaluatorStore => {
     queueCompromised: upTo('execution.fn_queue_compromised'),
     promote: upTo('devices.fn_promote_trusted'),
     markOffline: upTo('devices.fn_mark_offline'),
+    ...{ forkSuspicions, proveFork, dismissFork },
+    settleCounters: upTo('devices.fn_settle_counters'),
     probe,
   }
 }

@@ -11,7 +11,17 @@ export const EvaluatorConfig = configSchema({
   reevaluate_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 60_000 })),
   /** How often devices are looked for that earned `trusted` or fell silent. */
   tend_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 3_600_000 })),
+  /** How often suspicions are looked at that two hold one device's key. */
+  forks_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 60_000 })),
+  /** How often envelopes that were counted long ago are forgotten. */
+  settle_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 3_600_000 })),
 })
 export type EvaluatorConfig = Static<typeof EvaluatorConfig>
 
-export const defaults = { concurrency: 2, reevaluateMs: 1000, tendMs: 60_000 } as const
+export const defaults = {
+  concurrency: 2,
+  reevaluateMs: 1000,
+  tendMs: 60_000,
+  forksMs: 1000,
+  settleMs: 300_000,
+} as const

@@ -17,6 +17,7 @@ import { decode } from './decode.ts'
 import { createHandler } from './handle.ts'
 import { startReevaluation } from './reevaluate.ts'
 import { startTending } from './tend-devices.ts'
+import { startForkWatch } from './watch-forks.ts'
 
 const config = readConfig(EvaluatorConfig, process.argv.slice(2))
 const { gateway_id: gatewayId, pg, nats, health, replica } = config
@@ -33,6 +34,7 @@ const figures: {
   applied?: () => object
   reevaluation?: () => object
   tending?: () => object
+  forks?: () => object
 } = {}
 const healthServer = await serveHealth({
   ...health,
@@ -44,6 +46,7 @@ const healthServer = await serveHealth({
     ...figures.consumer?.(),
     ...figures.reevaluation?.(),
     ...figures.tending?.(),
+    ...figures.forks?.(),
   }),
   logger,
 })
@@ -60,6 +63,13 @@ lifecycle.onStop('reevaluation', reevaluation.stop, 10_000)
 const tending = startTending({ store, everyMs: config.tend_ms ?? defaults.tendMs, logger })
 figures.tending = tending.figures
 lifecycle.onStop('tending', tending.stop, 10_000)
+const forkWatch = startForkWatch({
+  ...{ gatewayId, store, logger },
+  everyMs: config.forks_ms ?? defaults.forksMs,
+  settleEveryMs: config.settle_ms ?? defaults.settleMs,
+})
+figures.forks = forkWatch.figures
+lifecycle.onStop('forks', forkWatch.stop, 10_000)
 
 readiness.setConsumer('connecting')
 const bus = await connectService({ service: 'trust-evaluator', nats, logger })

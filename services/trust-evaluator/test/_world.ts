@@ -40,6 +40,8 @@ export interface Outcome {
 export interface Arrival {
   /** When the broker stored it, milliseconds since 1970; now by default. */
   readonly stored?: number
+  /** By the device's clock, Unix seconds; the store time by default. */
+  readonly iat?: number
   /** The verifier's verdict; `none` leaves no claim. */
   readonly verdict?: string
   readonly door?: 'ingress' | 'ask'
@@ -92,9 +94,8 @@ export const createWorld = async () => {
   const seal = async (
     device: Device,
     body: { kind: KindName } & Record<string, unknown>,
-    { stored = Date.now(), verdict = 'ok', door = 'ingress' }: Arrival = {},
+    { stored = Date.now(), iat = Math.floor(stored / 1000), verdict = 'ok', door = 'ingress' }: Arrival = {},
   ): Promise<string> => {
-    const iat = Math.floor(stored / 1000)
     const signed = signEnvelope({
       kid: device.id,
       key: device.keys.privateKey,
