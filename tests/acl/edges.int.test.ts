@@ -8,7 +8,9 @@ import {
   kindNames,
   limits,
   nilUuid,
+  type SessionScope,
   serviceNames,
+  sessionScopes,
 } from '@lenserfight/schemas'
 import { makeAccount, makeDevice, makeSession, type Signatory } from '@lenserfight/testkit'
 import test from 'ava'
@@ -16,15 +18,22 @@ import { allowedOf, connectAs, startDoor, type Tried } from './_acl.ts'
 
 /** Which `in` kinds each state may send, by hand, beside the kinds table. */
 const ingressOf: Record<DeviceLevel, string[]> = {
-  pending: ['challenge'],
-  approved: ['challenge', 'heartbeat', 'run_start', 'attestation'],
-  trusted: ['challenge', 'heartbeat', 'run_start', 'attestation'],
-  offline: ['challenge', 'heartbeat', 'run_start', 'attestation'],
-  unhealthy: ['challenge', 'heartbeat'],
+  pending: ['challenge', 'canary'],
+  approved: ['challenge', 'heartbeat', 'run_start', 'attestation', 'rotate', 'lifecycle', 'canary'],
+  trusted: ['challenge', 'heartbeat', 'run_start', 'attestation', 'rotate', 'lifecycle', 'canary'],
+  offline: ['challenge', 'heartbeat', 'run_start', 'attestation', 'rotate', 'lifecycle', 'canary'],
+  unhealthy: ['challenge', 'heartbeat', 'rotate', 'lifecycle', 'canary'],
   revoked: [],
   blocked: [],
 }
-const ownersRequests = ['register', 'approve', 'revoke', 'list', 'runner_bind', 'status', 'audit_verify']
+/** Which requests a session of each scope may make, by hand too. */
+const anyKey = ['register', 'list', 'runner_bind', 'status', 'audit_verify']
+const approver = [...anyKey, 'approve', 'revoke', 'suspend', 'reinstate', 'rotation_require', 'reprove']
+const requestsOf: Record<SessionScope, string[]> = {
+  api: anyKey,
+  api_approver: approver,
+  owner: [...approver, 'sessions', 'session_revoke', 'api_key_create'],
+}
 
 interface Names {
   readonly lenser: string
@@ -121,17 +130,24 @@ for (const want of ['oldest', 'newest'] as const) {
     })
   }
 
-  test(`a session makes its owner’s requests and hears their answers, and nothing else [${want} server]`, async (t) => {
-    const session = await asOwner((client) => makeSession(client, lenser))
-    const nc = await connectAs(stack, session)
-    t.teardown(() => nc.close())
-    const allowed = await allowedOf(nc, tries([session, neighbour, foreigner]))
-    t.deepEqual(
-      allowed.publish.toSorted(),
-      ownersRequests.map((kind) => `ltg.v1.ask.${lenser}.${session.kid}.${kind}`).toSorted(),
-    )
-    t.deepEqual(allowed.subscribe, [`ltg.v1.out.${lenser}.${session.kid}.*`])
-  })
+  for (const scope of sessionScopes) {
+    test(`a session of scope ${scope} makes its requests and hears their answers, and nothing else [${want} server]`, async (t) => {
+      const session = await asOwner(async (client) => {
+        const made = await makeSession(client, lenser)
+        const name = scope === 'owner' ? null : `${scope} ${made.kid}`
+        await client.query('UPDATE lensers.sessions SET scope = $2, name = $3 WHERE kid = $1', [made.kid, scope, name])
+        return made
+      })
+      const nc = await connectAs(stack, session)
+      t.teardown(() => nc.close())
+      const allowed = await allowedOf(nc, tries([session, neighbour, foreigner]))
+      t.deepEqual(
+        allowed.publish.toSorted(),
+        requestsOf[scope].map((kind) => `ltg.v1.ask.${lenser}.${session.kid}.${kind}`).toSorted(),
+      )
+      t.deepEqual(allowed.subscribe, [`ltg.v1.out.${lenser}.${session.kid}.*`])
+    })
+  }
 
   test(`a stranger may ask to log in, and nothing else [${want} server]`, async (t) => {
     const keys = generateKeyPair()

@@ -9,7 +9,7 @@ import { connectAs, startDoor } from './_acl.ts'
 
 const fileBytes = 64 * 1024
 const files = 4
-const violations = 20_000
+const violations = 6000
 
 /** The broker with its own configuration, but files so small that they turn over within a test. */
 const shrinkLogs = async (stack: Stack): Promise<void> => {

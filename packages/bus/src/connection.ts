@@ -5,13 +5,13 @@ import { planReconnects, type ReconnectTiming } from './reconnect.ts'
 
 /**
  * What happens to a connection. `refused`: the broker did not admit this key, and is asked again. `forbidden`: it did,
- * and refused one publish or subscribe.
+ * and refused one publish or subscribe, on that subject.
  */
 export interface ConnectionEvents {
   connected: []
   disconnected: []
   refused: []
-  forbidden: []
+  forbidden: [subject: string]
 }
 
 /** A connection that comes back by itself, for ever. */
@@ -77,7 +77,7 @@ export const openConnection = async ({ options, timing, logger }: Opening): Prom
     } else if (error instanceof errors.PermissionViolationError) {
       const { operation, subject } = error
       logger?.error({ event: 'bus_forbidden', operation, subject }, 'the broker forbade an operation')
-      events.emit('forbidden')
+      events.emit('forbidden', subject)
     }
   })
 
