@@ -135,3 +135,31 @@ test('every code of the registry is given by something', (t) => {
   const composed = /^device_(pending|unhealthy|revoked|blocked)$/
   for (const code of reasonCodes) t.true(composed.test(code) || text.includes(`'${code}'`), code)
 })
+
+/** Text without its comments, in which anything may be named. */
+const codeOf = (path: string): string => read(path).replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '')
+
+test('CO-4: one module alone reaches keychains and key files', (t) => {
+  const sources = globSync('{schemas,packages,services,edge,deploy}/**/*.{ts,mjs}', {
+    cwd: root,
+    exclude: (name) => name.includes('node_modules') || /\.test\.ts$|\.d\.ts$/.test(name),
+  })
+  // The package's name, the Secret Service's, the other systems' programs for it; and the files, by how they end.
+  const reaches =
+    /['"`](?:keytar|@napi-rs\/keyring)|freedesktop\.secrets|\bsecret-tool\b|find-generic-password|\.key[`'"]|\.backend[`'"]/
+  const own = sources.filter((file) => reaches.test(codeOf(file)))
+  // What tests start a Secret Service with.
+  const others = own.filter((file) => !file.startsWith('edge/keychain/src/'))
+  t.deepEqual(others.sort(), ['packages/testkit/src/secret-service.ts'])
+  t.deepEqual(own.filter((file) => file.startsWith('edge/keychain/src/')).sort(), [
+    'edge/keychain/src/file-keychain.ts',
+    'edge/keychain/src/key-places.ts',
+    'edge/keychain/src/keychain.ts',
+    'edge/keychain/src/os/program.ts',
+    'edge/keychain/src/os/protocol.ts',
+  ])
+  for (const { folder, manifest } of packages) {
+    if (folder === 'edge/keychain') continue
+    for (const name of ['keytar', '@napi-rs/keyring']) t.false(runtimeNames(manifest).includes(name), folder)
+  }
+})

@@ -1,6 +1,7 @@
 import yargs, { type Argv } from 'yargs'
 import manifest from '../package.json' with { type: 'json' }
 import type { Choose } from './grammar/act.ts'
+import { configCommands } from './grammar/config.ts'
 import { deviceCommands } from './grammar/devices.ts'
 import { doctorCommand } from './grammar/doctor.ts'
 import { machineCommands } from './grammar/machine.ts'
@@ -38,6 +39,7 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     .fail((message, error) => onUsage(inWords(message ?? error?.message ?? 'unknown', argv)))
   sessionCommands(cli, choose)
   runCommand(cli, choose, argv)
+  configCommands(cli, choose)
   cli.command('gateway', 'Devices, runners, daemon and audit', (gateway) => {
     deviceCommands(gateway, choose)
     machineCommands(gateway, choose)

@@ -6,6 +6,7 @@ import { CodedError, Descriptor } from '@lenserfight/schemas'
 import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 import type { Context } from './context.ts'
+import { plain } from './output.ts'
 
 /** What a running local stack says of itself, as far as signing in needs it. */
 const StackFile = Type.Object({
@@ -73,11 +74,19 @@ export const pinDescriptor = (settings: Settings, given: Descriptor | undefined,
   return given
 }
 
+/** The gateway that the project's file names, for a machine that has none yet: said, because it decides who is believed. */
+const gatewayOfProject = (context: Context): string | undefined => {
+  const { file, config } = context.project()
+  if (config.gateway !== undefined) context.output.note(plain(`Gateway: ${config.gateway}, named by ${file}`))
+  return config.gateway
+}
+
 /**
  * The gateway of this machine: what the command line names is pinned, as with signing in.
  * @throws CodedError `descriptor_missing`, `descriptor_invalid`, `descriptor_changed`
  */
 export const descriptorOf = (context: Context, file = context.gatewayFile): Descriptor => {
-  const given = file === undefined ? undefined : readDescriptor(resolve(context.config.cwd, file))
+  const named = file ?? (context.settings().get('descriptor') === undefined ? gatewayOfProject(context) : undefined)
+  const given = named === undefined ? undefined : readDescriptor(resolve(context.config.cwd, named))
   return pinDescriptor(context.settings(), given, context.edge.stateFolder)
 }

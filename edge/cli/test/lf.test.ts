@@ -50,6 +50,10 @@ const commands = [
   'api-keys create',
   'api-keys revoke',
   'run',
+  'config list',
+  'config get',
+  'config set',
+  'config unset',
   'gateway devices',
   'gateway approve-device',
   'gateway revoke-device',
@@ -300,4 +304,28 @@ test.serial('login --dev believes no stack that somebody else may have put in th
   if (process.getuid?.() !== 0) return
   chownSync(file, 65534, 65534)
   t.regex(lf('login --dev', { home }).stderr, /insecure_permissions/)
+})
+
+test.serial('CO-1: lf config keeps what is known, refuses a secret, and warns of one by name alone', (t) => {
+  const home = newHome()
+  const env = { HOME: home }
+  const file = join(home, '.lenserfight.json')
+  const runner = '00000000-0000-4000-8000-00000000000b'
+  t.is(lf(`config set runner ${runner}`, { home, env }).status, 0)
+  t.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { runner })
+  t.is(lf('config get runner', { home, env }).stdout, `${runner}\n`)
+  const secret = 'sk-proj-abcdefghij0123456789'
+  const refused = lf(`config set gateway ${secret}`, { home, env })
+  t.is(refused.status, 1)
+  t.regex(refused.stderr, /^secret_in_config: /)
+  writeFileSync(file, JSON.stringify({ runner, provider: { openai: secret }, theirs: 1 }))
+  const listed = spawnSync(lfFile, ['config', 'list', '--json'], {
+    ...{ env: { PATH: process.env.PATH, HOME: home }, cwd: home, encoding: 'utf8' },
+  })
+  t.deepEqual(JSON.parse(listed.stdout), { file, config: { runner }, secrets: ['provider.openai'] })
+  t.regex(listed.stderr, /WARNING: secret_in_config: provider\.openai in /)
+  const taken = lf('config unset runner', { home, env })
+  t.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { provider: {}, theirs: 1 })
+  for (const { stdout, stderr } of [refused, listed, taken]) t.false(`${stdout}${stderr}`.includes(secret))
+  t.is(lf('config set runner nightly', { home, env }).status, 1)
 })

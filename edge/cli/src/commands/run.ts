@@ -143,7 +143,8 @@ const prepare = async (context: Context, args: RunArguments) => {
   checkCommand(word, context.config.path)
   const inputs = await Promise.all(args.input.map(hashFile))
   const command_hash = hashCommand(args.command)
-  const { runner: runner_id, contender: contender_id, submission: submission_id, lensVersion: version_id } = args
+  const runner_id = args.runner ?? context.project().config.runner
+  const { contender: contender_id, submission: submission_id, lensVersion: version_id } = args
   const named = given({ runner_id, contender_id, submission_id, version_id })
   const permit = await startRun(context, { command_hash, inputs, ...named })
   return { command: [word, ...words] as const, permit, command_hash, inputs }

@@ -13,6 +13,7 @@ import {
 } from '@lenserfight/daemon/checks'
 import { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
+import { findProjectSecrets } from '../project/config.ts'
 import { type Facts, gatherFacts } from './facts.ts'
 import { askGateway, type Heard } from './gateway.ts'
 
@@ -84,6 +85,14 @@ export const checksOf = (context: Context, deadlineMs: number): readonly Check[]
       ask: (signal) => checkTransport(context, facts(), signal),
     },
     { name: 'bus', late: 'answer_timeout', ask: () => checkBus(facts(), deadlineMs) },
-    { name: 'config', late: 'config_invalid', ask: () => judgeConfig({ projectSecrets: [], environmentSecrets: [] }) },
+    {
+      name: 'config',
+      late: 'config_invalid',
+      ask: () =>
+        judgeConfig({
+          projectSecrets: findProjectSecrets(context.config),
+          environmentSecrets: context.config.environmentSecrets,
+        }),
+    },
   ]
 }

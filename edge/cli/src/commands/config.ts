@@ -1,0 +1,41 @@
+import { join } from 'node:path'
+import { CodedError } from '@lenserfight/schemas'
+import { Check } from 'typebox/value'
+import { type Context, secretWarning } from '../context.ts'
+import { plain } from '../output.ts'
+import { ProjectConfig, saveProjectConfig } from '../project/config.ts'
+import { parseProjectFile, projectFileName, projectFolders, readProjectText } from '../project/file.ts'
+import type { ProjectMember } from '../project/members.ts'
+import { holdsSecret } from '../project/secrets.ts'
+
+/** `lf config list`. */
+export const listConfig = (context: Context): void => {
+  const { file, config, secrets } = context.project()
+  const lines = Object.entries(config).map(([name, value]) => plain(`${name}=${value}`))
+  const where = file === undefined ? `No ${projectFileName} here or above.` : plain(file)
+  context.output.result({ file: file ?? null, config, secrets }, [where, ...lines])
+}
+
+/** `lf config get NAME`. */
+export const getConfig = (context: Context, name: ProjectMember): void => {
+  const value = context.project().config[name]
+  context.output.result({ name, value: value ?? null }, value === undefined ? [] : [plain(value)])
+}
+
+/**
+ * `lf config set NAME VALUE` and `unset NAME`: in the nearest file, else in a new one at the project's root.
+ * @throws CodedError `secret_in_config` where the value is like a secret, `config_invalid`, `state_unwritable`
+ */
+export const setConfig = (context: Context, name: ProjectMember, value: string | undefined): void => {
+  const found = context.project().file
+  const file = found ?? join(projectFolders(context.config).at(-1) as string, projectFileName)
+  if (value !== undefined && holdsSecret(value)) throw new CodedError('secret_in_config', `${name} is not set`)
+  const { [name]: _, ...others } = found === undefined ? {} : parseProjectFile(file, readProjectText(file))
+  const config = value === undefined ? others : { ...others, [name]: value }
+  if (value !== undefined && !Check(ProjectConfig, { [name]: value })) {
+    throw new CodedError('config_invalid', 'gateway is a file’s path, runner an id')
+  }
+  const stripped = saveProjectConfig(file, config)
+  for (const member of stripped) context.output.note(`${secretWarning(file, member)} It was taken out.`)
+  context.output.result({ ok: true, file, name, value: value ?? null, stripped }, [`Kept in ${plain(file)}.`])
+}

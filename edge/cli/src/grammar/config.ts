@@ -1,0 +1,46 @@
+import type { Argv } from 'yargs'
+import { projectMembers } from '../project/members.ts'
+import { asVoid, type Choose } from './act.ts'
+
+const load = () => import('../commands/config.ts')
+
+/** The project's configuration: what is the same for everybody who works on it. */
+export const configCommands = (cli: Argv, choose: Choose): Argv =>
+  cli.command('config', 'This project’s configuration (.lenserfight.json)', (config) =>
+    config
+      .command(
+        'list',
+        'What it says, and where it lies',
+        (list) => list.example('$0 config list --json', 'for programs'),
+        () => choose(asVoid(async (context) => (await load()).listConfig(context))),
+      )
+      .command(
+        'get <name>',
+        'One of its members',
+        (get) =>
+          get
+            .positional('name', { choices: projectMembers, demandOption: true })
+            .example('$0 config get runner', 'nothing where it is not set'),
+        ({ name }) => choose(asVoid(async (context) => (await load()).getConfig(context, name))),
+      )
+      .command(
+        'set <name> <value>',
+        'Set one of its members; never to a secret',
+        (set) =>
+          set
+            .positional('name', { choices: projectMembers, demandOption: true })
+            .positional('value', { type: 'string', demandOption: true })
+            .example('$0 config set gateway deploy/gateway.json', 'a path from the file’s folder'),
+        ({ name, value }) => choose(asVoid(async (context) => (await load()).setConfig(context, name, value))),
+      )
+      .command(
+        'unset <name>',
+        'Take one of its members out',
+        (unset) =>
+          unset
+            .positional('name', { choices: projectMembers, demandOption: true })
+            .example('$0 config unset runner', ''),
+        ({ name }) => choose(asVoid(async (context) => (await load()).setConfig(context, name, undefined))),
+      )
+      .demandCommand(1, 'Say which command.'),
+  )
