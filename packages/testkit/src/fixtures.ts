@@ -1,5 +1,5 @@
 import { generateKeyPair, type KeyPair, kidOfKey, newUuidV7 } from '@lenserfight/envelope'
-import type { DeviceLevel } from '@lenserfight/schemas'
+import type { DeviceLevel, SessionScope } from '@lenserfight/schemas'
 
 /** A connection or pool of the superuser: fixtures write rows that no service role may. */
 export interface OwnerDatabase {
@@ -56,13 +56,18 @@ export const makeAccount = async (db: OwnerDatabase): Promise<Account> => {
   return { lenser, userId }
 }
 
-/** A session of an account, as a login would leave it. */
-export const makeSession = async (db: OwnerDatabase, lenser: string): Promise<Signatory> => {
+/** A session of an account, as a login would leave it, or an API key's. */
+export const makeSession = async (
+  db: OwnerDatabase,
+  lenser: string,
+  scope: SessionScope = 'owner',
+): Promise<Signatory> => {
   const keys = generateKeyPair()
   const kid = kidOfKey(keys.publicKey)
   await db.query(
-    `INSERT INTO lensers.sessions (kid, public_key, lenser_id, expires_at) VALUES ($1, $2, $3, now() + interval '1 day')`,
-    [kid, keys.publicKey, lenser],
+    `INSERT INTO lensers.sessions (kid, public_key, lenser_id, scope, name, expires_at)
+     VALUES ($1, $2, $3, $4, $5, now() + interval '1 day')`,
+    [kid, keys.publicKey, lenser, scope, scope === 'owner' ? null : kid],
   )
   return { kid, lenser, keys }
 }
