@@ -30,12 +30,12 @@ const seal = async (world: World, by: Signatory, door: 'ask' | 'ingress', body: 
 }
 
 /** An owner's request, applied as the registrar does. */
-const request = (kind: string, fn: string): Deed => ({
+const request = (kind: string, fn: string, members: () => object = () => ({})): Deed => ({
   name: kind,
   actor: 'owner',
   prepare: async (world, { kid, lenser }) => {
     const session = await makeSession(world.owner, lenser)
-    const text = await seal(world, session, 'ask', { kind, op_id: newUuidV7(), device_id: kid } as never)
+    const text = await seal(world, session, 'ask', { kind, op_id: newUuidV7(), device_id: kid, ...members() } as never)
     return { role: 'ltg_registrar', text: `SELECT ${fn}($1)`, values: [text] }
   },
 })
@@ -95,6 +95,8 @@ export const deeds: readonly Deed[] = [
   request('suspend', 'devices.fn_device_suspend'),
   request('reinstate', 'devices.fn_device_reinstate'),
   request('revoke', 'devices.fn_device_revoke'),
+  // The new key's proof is the registrar's to check: the function goes by its word.
+  request('reprove', 'devices.fn_device_reprove', () => ({ new_public_key: randomBytes(32).toString('base64url') })),
   measure('block', 'devices.fn_device_block'),
   measure('unblock', 'devices.fn_device_unblock'),
   {
@@ -125,7 +127,30 @@ export const deeds: readonly Deed[] = [
       return { role: 'ltg_trust_evaluator', text: 'SELECT devices.fn_mark_offline(1000)', values: [] }
     },
   },
+  {
+    name: 'fork',
+    actor: 'server',
+    prepare: async (world, device) => ({
+      role: 'ltg_trust_evaluator',
+      text: 'SELECT devices.fn_judge_fork($1, 1, $2, $3)',
+      values: await suspect(world, device),
+    }),
+  },
 ]
+
+/** Two that sign with the device's key: an envelope each, under one counter. One that was never approved is not suspected. */
+const suspect = async (world: World, { kid, keys }: Signatory): Promise<unknown[]> => {
+  const [earlier, later] = ['one', 'another'].map((daemon_version) => {
+    const body = { kind: 'heartbeat', aud, counter: 7, daemon_version, gateway_status: 'connected' }
+    return Buffer.from(signEnvelope({ kid, key: keys.privateKey, body }).bytes)
+  }) as [Buffer, Buffer]
+  await world.owner.query(
+    `INSERT INTO devices.fork_suspicions (device_id, key_number, earlier, earlier_stored_at, later, later_stored_at)
+     SELECT $1, 1, $2, now(), $3, now() FROM devices.device_keys k WHERE k.device_id = $1 AND k.number = 1`,
+    [kid, earlier, later],
+  )
+  return [kid, ...[earlier, later].map((bytes) => createHash('sha256').update(bytes).digest())]
+}
 
 /** Nothing was heard of the device for over a day. */
 export const silence = async (world: World, kid: string): Promise<void> => {
