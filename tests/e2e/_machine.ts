@@ -78,6 +78,18 @@ export class Machine {
     })
   }
 
+  /** Runs `lf` and kills it, if it still runs by then. */
+  lfKilled(words: readonly string[], afterMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const child = spawn(lfFile, words, { env: this.env, cwd: this.home, stdio: 'ignore' })
+      const timer = setTimeout(() => child.kill('SIGKILL'), afterMs)
+      child.once('close', () => {
+        clearTimeout(timer)
+        resolve()
+      })
+    })
+  }
+
   /** Runs `lf … --json`; throws unless it succeeds. */
   async ask<T = Record<string, unknown>>(...words: string[]): Promise<T> {
     const { code, stdout, stderr } = await this.lf([...words, '--json'])

@@ -1,7 +1,11 @@
 /** @lenserfight/daemon/client: what a command needs that talks to this machine's daemon, without the broker's client. */
 export { checkStateFolder, openState } from './boot.ts'
 export { type EdgeConfig, type EdgeEnvironment, type EdgePaths, edgePaths, readEdgeConfig, readPort } from './config.ts'
+export { describeKey } from './describe.ts'
 export { takeInstanceLock } from './instance-lock.ts'
+export { decideChange, keyFactsOf } from './keys/change.ts'
+export { fingerprintOf } from './keys/fingerprint.ts'
+export { createKeyChanges, type ReadyChange } from './keys/key-changes.ts'
 export type { Outcome } from './outbox/decide.ts'
 export { keepForLater } from './outbox/keep-for-later.ts'
 export { refuseServiceRole } from './service-role.ts'

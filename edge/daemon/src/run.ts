@@ -1,6 +1,8 @@
 import { createLifecycle, createLogger } from '@lenserfight/runtime'
+import { CodedError } from '@lenserfight/schemas'
 import type { EdgeConfig } from './config.ts'
 import { startDaemon } from './daemon.ts'
+import { keepRefusal } from './lifecycle.ts'
 import { daemonVersion } from './version.ts'
 
 /**
@@ -12,7 +14,14 @@ export const runDaemon = async (config: EdgeConfig, warn: (line: string) => void
   // Whatever is made from here on, SQLite's own files too, is nobody else's (CO-3).
   process.umask(0o077)
   const logger = createLogger({ service: 'lf-gatewayd', level: config.logLevel })
-  const daemon = await startDaemon({ config, logger, warn })
+  const daemon = await startDaemon({ config, logger, warn }).catch((error: unknown) => {
+    if (error instanceof CodedError) {
+      logger.error({ event: 'refused', code: error.code }, 'the daemon does not start')
+      // Where another daemon runs, this device is served.
+      if (error.code !== 'daemon_running') keepRefusal(config, error.code)
+    }
+    throw error
+  })
   const lifecycle = createLifecycle({ logger })
   lifecycle.onStop('daemon', daemon.stop, 5_000)
   void daemon.failed.then((error) => {

@@ -1,12 +1,19 @@
-import { createHash } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { arch, hostname, platform, release, type } from 'node:os'
-import { type Enrolled, enrolledOf, type Identity, takeInstanceLock } from '@lenserfight/daemon/client'
-import { decodeKey, encodeKey, newUuidV7 } from '@lenserfight/envelope'
+import {
+  describeKey,
+  type Enrolled,
+  enrolledOf,
+  fingerprintOf,
+  type Identity,
+  takeInstanceLock,
+} from '@lenserfight/daemon/client'
+import { encodeKey, newUuidV7 } from '@lenserfight/envelope'
 import { ensureKeyPair } from '@lenserfight/keychain'
 import { CodedError, limits, reasonOf } from '@lenserfight/schemas'
 import type { CliConfig } from '../config.ts'
 import type { Context } from '../context.ts'
+import { enrolledHere } from '../daemon.ts'
 import { fingerprintWords } from '../fingerprint.ts'
 import { plain } from '../output.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
@@ -18,9 +25,28 @@ export interface InitArguments {
   readonly type?: DeviceType | undefined
 }
 
-/** How an owner recognizes a key; the gateway shows the same. */
-export const fingerprintOf = (publicKey: string): string =>
-  `SHA256:${createHash('sha256').update(decodeKey(publicKey)).digest('base64url')}`
+/** When a time was or will be, for people. @param seconds Unix seconds */
+const dayOf = (seconds: number): string => new Date(seconds * 1000).toISOString().slice(0, 10)
+
+const daysOf = (seconds: number): number => Math.floor(Math.abs(seconds) / 86_400)
+
+const endOf = (expiresAt: number, now: number): string =>
+  expiresAt <= now
+    ? `ended ${daysOf(now - expiresAt)} days ago`
+    : `ends ${dayOf(expiresAt)}, in ${daysOf(expiresAt - now)} days`
+
+/** A key as its owner recognizes it; the gateway shows the same fingerprint and words. */
+export const linesOfKey = (
+  publicKey: string,
+  { number, since, expires_at }: Pick<ReturnType<typeof describeKey>, 'number' | 'since' | 'expires_at'>,
+  now = Date.now() / 1000,
+): string[] => [
+  `Key      ${fingerprintOf(publicKey)}`,
+  `Words    ${fingerprintWords(publicKey)}`,
+  ...(number === null ? [] : [`Number   ${number}`]),
+  ...(since === null ? [] : [`Age      ${daysOf(now - since)} days, since ${dayOf(since)}`]),
+  ...(expires_at === null ? [] : [`End      ${endOf(expires_at, now)}`]),
+]
 
 const batteryFolder = '/sys/class/power_supply'
 
@@ -58,6 +84,12 @@ const isSpent = async (
   return device !== undefined
 }
 
+/** Removes every key of an identity that is none any more. */
+const forgetKeys = async (context: Context, { key_name, changes = [], spent_keys = [] }: Identity): Promise<void> => {
+  const keychain = await context.keychain()
+  for (const name of [key_name, ...changes.map((change) => change.key_name), ...spent_keys]) await keychain.delete(name)
+}
+
 /** The identity to register: the one begun before if it says the same, else a new one under a new key. */
 const beginIdentity = async (context: Context, owner: Owner, given: InitArguments): Promise<Identity> => {
   const settings = context.settings()
@@ -74,7 +106,7 @@ const beginIdentity = async (context: Context, owner: Owner, given: InitArgument
   const op_id = newUuidV7()
   const identity: Identity = { ...now, op_id, key_name: `device-${op_id}` }
   settings.set('identity', identity)
-  if (before !== undefined) await (await context.keychain()).delete(before.key_name)
+  if (before !== undefined) await forgetKeys(context, before)
   return identity
 }
 
@@ -87,7 +119,7 @@ const register = async (context: Context, owner: Owner, identity: Identity, publ
   } catch (error) {
     if (error instanceof CodedError && reasonOf(error.code).next === 'stop') {
       context.settings().delete('identity')
-      await (await context.keychain()).delete(identity.key_name)
+      await forgetKeys(context, identity)
     }
     throw error
   }
@@ -127,20 +159,35 @@ export const initIdentity = (context: Context, given: InitArguments): Promise<vo
 
 /** `lf gateway identity show`: the public half of this machine's identity. */
 export const showIdentity = async (context: Context): Promise<void> => {
-  const identity = enrolledOf(context.settings().get('identity'))
-  if (identity === undefined) throw new CodedError('not_enrolled')
+  const identity = enrolledHere(context)
   const { device_id, name, device_type, os, lenser, gateway_id, public_key } = identity
-  const fingerprint = fingerprintOf(public_key)
-  const words = fingerprintWords(public_key)
+  const key = describeKey(identity)
   context.output.result(
-    { ok: true, device_id, name, device_type, os, lenser_id: lenser, gateway_id, public_key, fingerprint, words },
+    {
+      ...{ ok: true, device_id, name, device_type, os, lenser_id: lenser, gateway_id, public_key, key },
+      ...{ fingerprint: key.fingerprint, words: fingerprintWords(public_key) },
+    },
     [
       `Device   ${device_id}`,
       `Name     ${plain(name)}`,
       `Lenser   ${lenser}`,
       `Gateway  ${gateway_id}`,
-      `Key      ${fingerprint}`,
-      `Words    ${words}`,
+      ...linesOfKey(public_key, key),
+      ...key.changing.map((kind) => `Change   ${kind} is under way`),
     ],
+  )
+}
+
+/** `lf gateway identity export-public`: the public key alone, for programs and people who are to check what this device signed. */
+export const exportPublic = async (context: Context, { fingerprint }: { fingerprint: boolean }): Promise<void> => {
+  const identity = enrolledHere(context)
+  const { device_id, public_key } = identity
+  const key = describeKey(identity)
+  context.output.result(
+    {
+      ...{ ok: true, device_id, algorithm: 'ed25519', public_key, key_number: key.number },
+      ...{ fingerprint: key.fingerprint, words: fingerprintWords(public_key) },
+    },
+    [fingerprint ? key.fingerprint : public_key],
   )
 }

@@ -33,6 +33,48 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
           (show) => show.example('$0 gateway identity show', 'the key to compare before approving'),
           () => choose(asVoid(async (context) => (await import('../commands/identity.ts')).showIdentity(context))),
         )
+        .command(
+          'export-public',
+          'Print its public key',
+          (exported) =>
+            exported
+              .option('fingerprint', {
+                type: 'boolean',
+                default: false,
+                describe: 'The fingerprint instead of the key',
+              })
+              .example('$0 gateway identity export-public', 'base64url, 32 bytes'),
+          ({ fingerprint }) =>
+            choose(
+              asVoid(async (context) =>
+                (await import('../commands/identity.ts')).exportPublic(context, { fingerprint }),
+              ),
+            ),
+        )
+        .command(
+          'rotate',
+          'Replace this machine’s key; the daemon does it by itself before the key’s end',
+          (rotate) =>
+            rotate
+              .option('wait', {
+                type: 'number',
+                requiresArg: true,
+                default: 30,
+                coerce: seconds,
+                describe: 'Seconds to wait for the gateway',
+              })
+              .example('$0 gateway identity rotate', 'needs the daemon'),
+          ({ wait }) =>
+            choose(
+              asVoid(async (context) => (await import('../commands/key-change.ts')).rotateIdentity(context, { wait })),
+            ),
+        )
+        .command(
+          'reprove',
+          'As its owner, give this machine a fresh key at once: after a clone, a restore, or a lost key',
+          (reprove) => reprove.example('$0 gateway identity reprove', 'the former key is dead from then on'),
+          () => choose(asVoid(async (context) => (await import('../commands/key-change.ts')).reproveIdentity(context))),
+        )
         .demandCommand(1, 'Say which command.'),
     )
     .command(

@@ -35,8 +35,7 @@ export const createIdentityMethods = (
       return { ...report(), op_id: opId, done: outcome !== null, last_code: operation?.lastCode ?? null }
     },
     'identity.prepare': async () => {
-      const { op_id, body } = await rotation.prepare()
-      return { op_id, ...body }
+      return { ...(await rotation.prepare()) }
     },
     'identity.settle': async ({ op_id, outcome }) => {
       await rotation.settle(op_id, outcome as Outcome)

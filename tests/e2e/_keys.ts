@@ -1,0 +1,45 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createSettings, enrolledOf, openStore, type Settings } from '@lenserfight/daemon/client'
+import { decodeKey, encodeKey, publicKeyOf } from '@lenserfight/envelope'
+import { withClient } from '@lenserfight/local'
+import type { Stack } from '@lenserfight/local/stack'
+import type { Machine } from './_machine.ts'
+
+/** Reads or changes what a machine keeps, as another program of its owner's would. */
+export const withSettings = <T>(machine: Machine, act: (settings: Settings) => T): T => {
+  const store = openStore(join(machine.state, 'state.db'))
+  try {
+    return act(createSettings(store))
+  } finally {
+    store.close()
+  }
+}
+
+export const identityOf = (machine: Machine) =>
+  withSettings(machine, (settings) => {
+    const identity = enrolledOf(settings.get('identity'))
+    if (identity === undefined) throw new Error('the machine is not enrolled')
+    return identity
+  })
+
+/** Public halves of the device's keys in the machine's keychain, by name. */
+export const keptKeys = (machine: Machine): Map<string, string> => {
+  const folder = join(machine.state, 'keys')
+  const names = readdirSync(folder).filter((name) => /^device-.*\.key$/.test(name))
+  const keys = names.map((name): [string, string] => {
+    const secret = decodeKey(readFileSync(join(folder, name), 'utf8').trim())
+    return [name.replace(/\.key$/, ''), encodeKey(publicKeyOf(secret))]
+  })
+  return new Map(keys)
+}
+
+/** The key that the gateway has in force, and its number. */
+export const keyInForce = (stack: Stack, deviceId: string) =>
+  withClient(stack.owner, async (client) => {
+    const { rows } = await client.query(
+      `SELECT devices.fn_b64url(public_key) AS key, key_number::int AS number FROM devices.registered_devices WHERE id = $1`,
+      [deviceId],
+    )
+    return rows[0] as { key: string; number: number }
+  })
