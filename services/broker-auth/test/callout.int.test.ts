@@ -121,4 +121,19 @@ for (const want of ['oldest', 'newest'] as const) {
     await back
     t.true(await mayPublish(bus, heartbeat))
   })
+
+  test(on('a revoke cuts the connection, and what comes back may ask for its status'), async (t) => {
+    const { lenser } = await account()
+    const [device, other] = await asOwner(stack, async (client) => [
+      await makeDevice(client, { lenser }),
+      await makeDevice(client, { lenser }),
+    ])
+    const [bus, beside] = [await enter(t, stack, device), await enter(t, stack, other)]
+    const back = new Promise((resolve) => bus.events.once('connected', () => resolve(true)))
+    await asOwner(stack, (client) => setLevel(client, device.kid, 'revoked'))
+    await back
+    t.false(await mayPublish(bus, inSubject({ lenser, kid: device.kid, kind: 'heartbeat' })))
+    t.true(await mayPublish(bus, askSubject({ lenser, kid: device.kid, kind: 'status' })))
+    t.true(await mayPublish(beside, inSubject({ lenser, kid: other.kid, kind: 'heartbeat' })))
+  })
 }

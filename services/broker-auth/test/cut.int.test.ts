@@ -55,6 +55,25 @@ test('what takes something from a device cuts it in under a second: unhealthy, b
   }
 })
 
+// Alone: the others are timed.
+test.serial('hundreds that are revoked in one statement are all cut, more than one look holds', async (t) => {
+  const first = await newDevice()
+  const ids = await asOwner(stack, async (client) => {
+    const { rows } = await client.query<{ id: string }>(
+      `INSERT INTO devices.registered_devices (lenser_id, name, device_type, os, submitted_public_key)
+       SELECT $1, 'one of many ' || n, 'ci', 'linux', $2 FROM generate_series(1, 300) AS n RETURNING id`,
+      [first.lenser, first.keys.publicKey],
+    )
+    return rows.map(({ id }) => id)
+  })
+  const lines = await Promise.all(ids.map((kid) => enterLine(t, stack, { ...first, kid })))
+  const all = `UPDATE devices.registered_devices SET trust_level = 'revoked', trust_actor = 'owner' WHERE id = ANY ($1)`
+  const began = await changing(stack, all, [ids])
+  const ended = await Promise.all(lines.map(({ ended }) => ended))
+  t.log(`the last of ${lines.length} was cut ${Math.max(...ended) - began} ms after the change began`)
+  t.is(ended.length, 300)
+})
+
 test('what takes something from a session cuts it: revoked, lowered, removed at once; its end brought forward, then', async (t) => {
   for (const [what, sql] of [
     ['revoked', 'UPDATE lensers.sessions SET revoked_at = now() WHERE kid = $1'],

@@ -97,6 +97,29 @@ test('a server that is not there keeps its connections due, at a slower pace', a
   }
 })
 
+test('law 7: a revoke waits for a connect in flight and marks its connection', async (t) => {
+  const device = await world().addDevice((await world().addLenser()).id, 'approved')
+  const { key } = await world().one<{ key: Buffer }>(
+    'SELECT coalesce(public_key, submitted_public_key) AS key FROM devices.registered_devices WHERE id = $1',
+    [device],
+  )
+  const connecting = await broker().connect()
+  await connecting.query('BEGIN')
+  const { rows } = await connecting.query('SELECT devices.fn_claim_connect($1) AS claim', [
+    {
+      ...{ kid: device, kind: 'connect', nonce: 'A'.repeat(22), iat: Math.floor(Date.now() / 1000) },
+      ...{ digest: 'A'.repeat(43), public_key: key.toString('base64url'), server_id: server, client_id: 1 },
+    },
+  ])
+  t.like(rows[0].claim, { verdict: 'ok', trust_level: 'approved' })
+  const revoking = world().setLevel(device, 'revoked')
+  t.is(await Promise.race([revoking, new Promise((done) => setTimeout(done, 300, 'waits'))]), 'waits')
+  await connecting.query('COMMIT')
+  connecting.release()
+  await revoking
+  t.is((await dueOf(device)).length, 1)
+})
+
 test('so many at most are read, those that wait longest first', async (t) => {
   const device = await revoked(5)
   await world().rows(
