@@ -3,6 +3,7 @@ import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Stack } from '@lenserfight/local/stack'
+import { logOutput } from '@lenserfight/testkit'
 
 const lfFile = fileURLToPath(new URL('../../edge/cli/bin/lf', import.meta.url))
 
@@ -11,6 +12,10 @@ export interface Ran {
   readonly stdout: string
   readonly stderr: string
 }
+
+/** Whether standard output is what `lf` says: not its command's, nor a secret that was asked for. */
+const isItsOwn = (words: readonly string[]): boolean =>
+  words[0] !== 'run' && words[0] !== 'api-keys' && !words.includes('--nonce')
 
 /** Short waits, so that a test of minutes takes seconds. */
 const timing = {
@@ -71,6 +76,7 @@ export class Machine {
       const options = { env: this.env, cwd: this.home, timeout: 60_000 }
       const child = execFile(file, words, options, (error, stdout, stderr) => {
         const told = stderr.split('\n').filter((line) => !line.startsWith('WARNING:'))
+        logOutput(`lf-${this.#name}`, isItsOwn(words) ? stdout + stderr : stderr, this.#stack.logDir)
         resolve({ code: error === null ? 0 : (error.code ?? null), stdout, stderr: told.join('\n') })
       })
       child.stdin?.on('error', () => {})
@@ -111,7 +117,7 @@ export class Machine {
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (text: string) => {
         this.log += text
-        // Among the stack's own, which are scanned for secrets after the run.
+        // As it comes: a line may arrive in parts.
         appendFileSync(join(this.#stack.logDir, `lf-gatewayd-${this.#name}.log`), text)
       })
     }

@@ -19,6 +19,7 @@ export {
 export { startOf } from './process-identity.mjs'
 export { type Exit, type Program, type ProgramOptions, startProgram } from './program.ts'
 export { cleanDeadRun, cleanDeadRuns, openRun, type Run } from './run.ts'
+export { type Finding, scanLogs } from './scan-logs.ts'
 export { onStopRequest, type StopRequest } from './stop-signals.ts'
 export {
   createSupervisor,

@@ -75,9 +75,13 @@ export const tableOf = (rows: readonly (readonly string[])[]): string[] => {
 /** What shells return where a command could not be run, which is what `lf run` stands in for. */
 const shellExits: Partial<Record<ReasonCode, number>> = { command_not_found: 127, command_not_executable: 126 }
 
+/** A fault of this program's. It is told by its kind alone: nobody foresaw what its message says. */
+const ownFailure = (cause: unknown): CodedError =>
+  new CodedError('internal_error', `in lf itself: ${cause instanceof Error ? cause.name : 'unknown'}`, { cause })
+
 /** What a failure is told as: its code first, then the sentence that ends with what to do. */
 export const failureOf = (error: unknown): { code: ReasonCode; message: string; exit: number } => {
-  const coded = error instanceof CodedError ? error : new CodedError('internal_error', undefined, { cause: error })
+  const coded = error instanceof CodedError ? error : ownFailure(error)
   return {
     code: coded.code,
     message: plain(coded.message),

@@ -1,16 +1,25 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { openState, readEdgeConfig } from '@lenserfight/daemon/client'
 import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
 import { CodedError } from '@lenserfight/schemas'
+import { logOutput } from '@lenserfight/testkit'
 import test from 'ava'
 import { createCli } from '../src/cli.ts'
 
 const lfFile = fileURLToPath(new URL('../bin/lf', import.meta.url))
-const newHome = (): string => mkdtempSync(join(tmpdir(), 'lf-cli-'))
+const homes: string[] = []
+const newHome = (): string => {
+  const home = mkdtempSync(join(tmpdir(), 'lf-cli-'))
+  homes.push(home)
+  return home
+}
+test.after.always('nothing stays', () => {
+  for (const home of homes) rmSync(home, { recursive: true, force: true })
+})
 
 const lf = (
   words: string,
@@ -20,6 +29,7 @@ const lf = (
   const { status, stdout, stderr } = spawnSync(lfFile, words.split(' ').filter(Boolean), {
     ...{ env: full, input, cwd: home, encoding: 'utf8', timeout: 30_000 },
   })
+  logOutput('lf-cli', words.includes('--nonce') ? stderr : stdout + stderr)
   const told = stderr.split('\n').filter((line) => !line.startsWith('WARNING:'))
   return { status, stdout, stderr: told.join('\n') }
 }

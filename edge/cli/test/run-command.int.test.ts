@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtempSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,7 +9,15 @@ import test, { type ExecutionContext } from 'ava'
 
 const program = fileURLToPath(new URL('./_run-alone.ts', import.meta.url))
 const sha256 = (data: Buffer | string): string => createHash('sha256').update(data).digest('base64url')
-const temporary = (): string => mkdtempSync(join(tmpdir(), 'lf-run-test-'))
+const folders: string[] = []
+const temporary = (): string => {
+  const folder = mkdtempSync(join(tmpdir(), 'lf-run-test-'))
+  folders.push(folder)
+  return folder
+}
+test.after.always('nothing stays', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+})
 
 interface Report {
   exitCode: number | null

@@ -14,4 +14,5 @@ export {
   transitionsTo,
   type Version,
 } from './fixtures.ts'
+export { logOutput } from './log-output.ts'
 export { type TestDatabase, testPostgres } from './postgres.ts'

@@ -23,6 +23,7 @@ const Standing = Type.Object({
   trust_reason: Nullable(Type.String()),
   challenge_verified: Type.Optional(Type.Boolean()),
   key_expires_at: Nullable(Type.Number()),
+  paused: Type.Optional(Type.Boolean()),
 })
 
 const standingOf = (value: unknown, code?: unknown): DeviceStanding | undefined =>
@@ -37,7 +38,9 @@ const askAsOwner = async (context: Context, deadlineMs: number, deviceId: string
     if (!answer.ok || deviceId === undefined) return { by: 'session', clock, standing: undefined }
     const { devices } = (await owner.request('list', {})) as { devices?: { device_id?: unknown }[] }
     const own = devices?.find(({ device_id }) => device_id === deviceId)
-    return { by: 'session', clock, standing: standingOf(own) }
+    // Of the account, so the session's own status says it.
+    const standing = standingOf({ ...own, paused: answer.result?.paused === true })
+    return { by: 'session', clock, standing }
   } finally {
     await owner.close()
   }

@@ -102,6 +102,8 @@ test('an identity is judged by what the gateway says of it', (t) => {
     [{ trust_level: 'unhealthy', code: 'identity_forked' }, 'identity_forked'],
     [{ trust_level: 'revoked' }, 'device_revoked'],
     [{ trust_level: 'blocked' }, 'device_blocked'],
+    [{ trust_level: 'approved', paused: true }, 'workspace_paused'],
+    [{ trust_level: 'approved', code: 'workspace_paused' }, 'workspace_paused'],
     [{ trust_level: 'approved', key_expires_at: days(-1) }, 'key_expired'],
     [{ trust_level: 'approved', code: 'key_expired' }, 'key_expired'],
   ] as const) {

@@ -8,6 +8,8 @@ export interface DeviceStanding {
   readonly trust_reason?: string | null | undefined
   readonly challenge_verified?: boolean | undefined
   readonly key_expires_at?: number | null | undefined
+  /** The account's runners are paused. */
+  readonly paused?: boolean | undefined
   /** Why the device may not work although its level allows it. */
   readonly code?: ReasonCode | null | undefined
 }
@@ -51,8 +53,10 @@ const refusalOf = (device_id: string, standing: DeviceStanding): Failed | undefi
         }
       : { ok: false, code: 'device_pending', fix: `As its owner: \`lf gateway approve-device ${device_id}\`.` }
   }
-  if (level !== 'unhealthy' && level !== 'revoked' && level !== 'blocked') return undefined
-  return { ok: false, code: `device_${level}`, detail: reason ?? undefined }
+  if (level === 'unhealthy' || level === 'revoked' || level === 'blocked') {
+    return { ok: false, code: `device_${level}`, detail: reason ?? undefined }
+  }
+  return standing.paused || code === 'workspace_paused' ? { ok: false, code: 'workspace_paused' } : undefined
 }
 
 const endOf = (expiresAt: number, now: number): { isOver: boolean; isSoon: boolean; words: string } => {

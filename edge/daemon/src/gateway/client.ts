@@ -55,8 +55,8 @@ export interface GatewayClient {
  * The result of an answer.
  * @throws CodedError the refusal's code
  */
-export const resultOf = ({ ok, code, detail, result }: AnswerBody): Readonly<Record<string, unknown>> => {
-  if (!ok) throw new CodedError(code ?? 'internal_error', detail)
+export const resultOf = ({ ok, code, detail, result, incident_id }: AnswerBody): Readonly<Record<string, unknown>> => {
+  if (!ok) throw new CodedError(code ?? 'internal_error', detail ?? (incident_id && `incident ${incident_id}`))
   return result ?? {}
 }
 
