@@ -135,7 +135,12 @@ export class Machine {
     return gone
   }
 
-  async status(): Promise<{ connection: string; trust_level: string | null; last_heartbeat_at: number | null }> {
+  async status(): Promise<{
+    connection: string
+    code: string | null
+    trust_level: string | null
+    last_heartbeat_at: number | null
+  }> {
     const { stdout } = await this.lf(['gateway', 'status', '--json'])
     return (JSON.parse(stdout) as { daemon: never }).daemon
   }

@@ -102,25 +102,30 @@ test.serial(
   },
 )
 
-test.serial('killed at any moment of a rotation, the machine has the key that the gateway has', async (t) => {
-  const { machine, stack, device } = t.context
-  const before = await keyInForce(stack, device)
-  for (let round = 0; round < 10; round += 1) {
-    const asked = askToRotate(machine, 5_000)
-    // Somewhere between intent, key, sending, result and switch.
-    await pause(Math.random() * 400)
-    await machine.end('SIGKILL')
-    await checkNotLocked(t, `round ${round}`)
-    await asked
-    await machine.serve()
-  }
-  t.true((await untilSettled(t)) > before.number)
-})
+for (const round of ['first', 'second', 'third', 'fourth']) {
+  test.serial(
+    `killed at any moment of a rotation, the machine has the key that the gateway has: ${round} time`,
+    async (t) => {
+      const { machine, stack, device } = t.context
+      const before = await keyInForce(stack, device)
+      for (const longest of [30, 300]) {
+        const asked = askToRotate(machine, 5_000)
+        // Somewhere between intent, key, sending, result and switch.
+        await pause(Math.random() * longest)
+        await machine.end('SIGKILL')
+        await checkNotLocked(t, 'killed')
+        await asked
+        await machine.serve()
+      }
+      t.true((await untilSettled(t)) >= before.number)
+    },
+  )
+}
 
-test.serial('a broker that admits, refuses, mutes and drops as it likes never costs the machine its key', async (t) => {
-  const { machine, broker } = t.context
-  const manners: readonly Manner[] = ['mute', 'admit', 'refuse', 'drop', 'honest']
-  for (let round = 0; round < 3; round += 1) {
+for (const round of ['once', 'twice', 'for the third time']) {
+  test.serial(`a broker that admits, refuses, mutes and drops never costs the machine its key: ${round}`, async (t) => {
+    const { machine, broker } = t.context
+    const manners: readonly Manner[] = ['mute', 'admit', 'refuse', 'drop', 'honest']
     // The operation goes through, its result does not come back: the gateway has one key in force, this machine knows another.
     broker.become('mute', { hangUp: false })
     await askToRotate(machine, 1_000)
@@ -132,11 +137,40 @@ test.serial('a broker that admits, refuses, mutes and drops as it likes never co
         await machine.end('SIGKILL')
         await machine.serve()
       }
-      await checkNotLocked(t, `round ${round}, ${manner}`)
+      await checkNotLocked(t, manner)
     }
     broker.become('honest')
     await untilSettled(t)
-  }
+  })
+}
+
+test.serial('an owner who requires another key has it as soon as the daemon hears of it', async (t) => {
+  const { machine, stack, device } = t.context
+  const { number } = await keyInForce(stack, device)
+  await machine.ask('gateway', 'rotate-device', device, '--within', '15m')
+  await until(async () => (await keyInForce(stack, device)).number > number)
+  t.is(await untilSettled(t), number + 1)
+})
+
+test.serial('a daemon does not start while the account’s runners are paused; one that runs shows it', async (t) => {
+  const { machine, stack } = t.context
+  const pauseRunners = (isPaused: boolean) =>
+    withClient(stack.owner, (client) =>
+      client.query(
+        `INSERT INTO agents.workspace_settings (lenser_id, runner_paused) SELECT id, $1 FROM lensers.profiles WHERE subject = 'rita'
+         ON CONFLICT (lenser_id) DO UPDATE SET runner_paused = excluded.runner_paused`,
+        [isPaused],
+      ),
+    )
+  await pauseRunners(true)
+  await until(async () => (await machine.status()).code === 'workspace_paused')
+  await machine.end('SIGTERM')
+  const refused = await machine.lf(['gateway', 'serve'])
+  t.is(refused.code, 1)
+  t.regex(refused.stderr, /^workspace_paused: /m)
+  await pauseRunners(false)
+  await machine.serve()
+  await untilSettled(t)
 })
 
 test.serial('reprove: the owner gives a running machine another key at once', async (t) => {

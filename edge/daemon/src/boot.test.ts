@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -177,7 +177,7 @@ test('without a gateway the daemon runs, says so, and stops at once when asked t
   t.true(performance.now() - started < 1_000)
 })
 
-test('R1: a bind that is not loopback keeps the daemon from starting, and a port that is taken too', async (t) => {
+test('LH-2 LH-3: a bind that is not loopback keeps the daemon from starting, and a port that is taken too', async (t) => {
   const config = newConfig()
   enrol(config)
   const env = { LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
@@ -193,6 +193,25 @@ test('R1: a bind that is not loopback keeps the daemon from starting, and a port
   const refused = daemon(other, { ...env, LF_GATEWAY_PORT: port })
   t.deepEqual([refused.status, lastLine(refused.stderr)], [1, 'port_in_use'])
   t.regex(daemon(other, { ...env, LF_GATEWAY_PORT: '65536' }).stderr, /^config_invalid: /)
+})
+
+test('LH-1 LH-3: by default it binds 127.0.0.1:38080 alone, and its log names what it binds', async (t) => {
+  const { bind, port } = readEdgeConfig({ LENSERFIGHT_HOME: newConfig().profileFolder })
+  t.deepEqual([bind, port], ['127.0.0.1', 38080])
+  const config = newConfig()
+  enrol(config)
+  const env = { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0' }
+  const child = spawn(process.execPath, [main], { env: { ...env, LF_GATEWAY_KEY_FILE_FALLBACK: '1' } })
+  t.teardown(() => child.kill('SIGKILL'))
+  let log = ''
+  for await (const text of child.stdout.setEncoding('utf8')) {
+    log += text
+    if (log.includes('"event":"started"')) break
+  }
+  const line = log.split('\n').find((each) => each.includes('"event":"started"')) ?? '{}'
+  const { binds } = JSON.parse(line) as { binds?: string[] }
+  t.is(binds?.length, 1)
+  t.regex(binds?.[0] ?? '', /^127\.0\.0\.1:\d+$/)
 })
 
 test('the loopback listener shows health, public identity and what is pending, and no private key', async (t) => {

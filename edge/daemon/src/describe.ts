@@ -40,6 +40,7 @@ export const describeDaemon = (parts: {
   gateway_id: parts.descriptor.gateway_id,
   public_key: parts.identity.public_key,
   key: describeKey(parts.identity),
+  key_expires_at: parts.identity.key_expires_at ?? null,
   daemon_version: daemonVersion,
   pid: process.pid,
   since: parts.since,

@@ -15,6 +15,7 @@ import type { CliConfig } from '../config.ts'
 import type { Context } from '../context.ts'
 import { enrolledHere } from '../daemon.ts'
 import { fingerprintWords } from '../fingerprint.ts'
+import { linesOfKey } from '../key-lines.ts'
 import { plain } from '../output.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { listDevices } from '../owner/devices.ts'
@@ -24,29 +25,6 @@ export interface InitArguments {
   readonly name?: string | undefined
   readonly type?: DeviceType | undefined
 }
-
-/** When a time was or will be, for people. @param seconds Unix seconds */
-const dayOf = (seconds: number): string => new Date(seconds * 1000).toISOString().slice(0, 10)
-
-const daysOf = (seconds: number): number => Math.floor(Math.abs(seconds) / 86_400)
-
-const endOf = (expiresAt: number, now: number): string =>
-  expiresAt <= now
-    ? `ended ${daysOf(now - expiresAt)} days ago`
-    : `ends ${dayOf(expiresAt)}, in ${daysOf(expiresAt - now)} days`
-
-/** A key as its owner recognizes it; the gateway shows the same fingerprint and words. */
-export const linesOfKey = (
-  publicKey: string,
-  { number, since, expires_at }: Pick<ReturnType<typeof describeKey>, 'number' | 'since' | 'expires_at'>,
-  now = Date.now() / 1000,
-): string[] => [
-  `Key      ${fingerprintOf(publicKey)}`,
-  `Words    ${fingerprintWords(publicKey)}`,
-  ...(number === null ? [] : [`Number   ${number}`]),
-  ...(since === null ? [] : [`Age      ${daysOf(now - since)} days, since ${dayOf(since)}`]),
-  ...(expires_at === null ? [] : [`End      ${endOf(expires_at, now)}`]),
-]
 
 const batteryFolder = '/sys/class/power_supply'
 

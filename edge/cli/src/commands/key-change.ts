@@ -14,11 +14,9 @@ import {
 import { CodedError, isReasonCode, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { enrolledHere, openDaemon } from '../daemon.ts'
+import { type KeyReport, linesOfKey } from '../key-lines.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { listDevices } from '../owner/devices.ts'
-import { linesOfKey } from './identity.ts'
-
-type KeyReport = ReturnType<typeof describeKey>
 
 const waitSlackMs = 1_000
 

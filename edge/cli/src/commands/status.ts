@@ -2,6 +2,7 @@ import { type DaemonClient, enrolledOf } from '@lenserfight/daemon/client'
 import { CodedError, isReasonCode, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { openDaemon } from '../daemon.ts'
+import { type KeyReport, warningOfKey } from '../key-lines.ts'
 import { plain } from '../output.ts'
 import { readProfile } from '../profile.ts'
 import { Told } from './told.ts'
@@ -24,12 +25,14 @@ const askDaemon = async (context: Context): Promise<{ status: Report } | { failu
 
 const describeDaemon = (status: Report): string[] => {
   const { trust_level, connection, code, last_heartbeat_at: beat } = status
+  const warning = warningOfKey(status.key as KeyReport)
   const { open, in_flight } = status.outbox as { open: number; in_flight: number }
   return [
     `Level      ${trust_level ?? 'not known yet'}`,
     `Gateway    ${connection}`,
     `Heartbeat  ${beat === null ? 'none yet' : new Date(Number(beat)).toISOString()}`,
     `Outbox     ${open} waiting for their result, ${in_flight} in flight`,
+    ...(warning === undefined ? [] : [`Key        ${warning}`]),
     ...(isReasonCode(code) ? [`Obstacle   ${code}: ${reasonOf(code).message}`] : []),
   ]
 }

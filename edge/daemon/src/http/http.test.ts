@@ -50,13 +50,13 @@ const everywhere = [
   ...['::ffff:0.0.0.0', '::ffff:0:0', '::ffff:0', '[::]', '[0.0.0.0]', '[::ffff:0.0.0.0]', '*', '', ' ', '[]'],
 ]
 
-test('R1: every spelling of every address is refused', async (t) => {
+test('LH-2: every spelling of every address is refused', async (t) => {
   for (const bind of everywhere) {
     await t.throwsAsync(resolveBind(bind), { code: 'public_bind_forbidden' }, JSON.stringify(bind))
   }
 })
 
-test('R1: what is not loopback is refused, and a name is judged by what it means', async (t) => {
+test('LH-2: what is not loopback is refused, and a name is judged by what it means', async (t) => {
   const others = ['10.0.0.1', '192.168.1.1', '100.64.0.1', '169.254.1.1', '8.8.8.8', 'fe80::1', 'fd00::1', '128.0.0.1']
   for (const bind of [...others, '::ffff:10.0.0.1', 'no-such-name.invalid', '127.0.0.1:80', '127.0.0.256', 'a b']) {
     await t.throwsAsync(resolveBind(bind), { code: 'public_bind_forbidden' }, bind)
