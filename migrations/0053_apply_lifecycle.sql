@@ -110,9 +110,9 @@ BEGIN
 
   RETURN QUERY
   SELECT i.idx, devices.fn_addressed(i, CASE
-           WHEN i.outcome IS NOT NULL THEN i.outcome
+           WHEN i.step = 'refused' THEN i.outcome
            WHEN n.digest IS NOT NULL THEN devices.fn_canary_result(n)
-           ELSE devices.fn_state_refusal('canary', i.trust_level) END)
+           ELSE coalesce(i.outcome, devices.fn_state_refusal('canary', i.trust_level)) END)
     FROM unnest(v_items) i
     LEFT JOIN devices.canaries n ON n.device_id = (i.parts).kid AND n.digest = (i.parts).digest
    ORDER BY i.idx;
