@@ -131,6 +131,7 @@ test('at the other doors the key in force alone is heard, and its end is told', 
       nonce: claimOf(device).nonce,
       digest: Buffer.alloc(32).toString('base64url'),
       public_key: Buffer.from(keys.publicKey).toString('base64url'),
+      ...(door === 'connect' ? { server_id: `N${'A'.repeat(55)}`, client_id: 7 } : {}),
     }
     const pool = db.poolAs(door === 'ask' ? 'ltg_registrar' : 'ltg_broker_auth')
     const { rows } = await pool.query<{ claim: object }>(`SELECT devices.fn_claim_${door}($1) AS claim`, [claim])

@@ -3,11 +3,11 @@ import { encodeBase64Url, envelopeDigest } from '@lenserfight/envelope'
 import { decodeVerifiedBatch, inSubject, limits } from '@lenserfight/schemas'
 import test from 'ava'
 import { assemble } from '../src/assemble.ts'
-import { claimArguments, withDigest } from '../src/commit.ts'
-import { decideForm, decideSigners, type Refused } from '../src/decide.ts'
+import { byKey, claimArguments, withDigest } from '../src/commit.ts'
+import { decideForm, decideOtherKeys, decideSigners, otherKeys, type Refused } from '../src/decide.ts'
 import { createRateBound } from '../src/rate-bound.ts'
 import { createSignatureFailures } from '../src/signature-failures.ts'
-import { createSignerCache } from '../src/signer-cache.ts'
+import { createSignerCache, type DeviceRecord } from '../src/signer-cache.ts'
 import { incidentReceipt, receiptsFor } from '../src/tell.ts'
 import { type Device, gatewayId, heartbeat, makeDevice, received } from './_envelopes.ts'
 
@@ -78,6 +78,39 @@ test('claim arguments run in step and name each signer once', (t) => {
   )
   t.is(seqs, `{${batch.map(({ received: { seq } }) => seq).join(',')}}`)
   t.is(stored, `{${batch.map((candidate) => candidate.received.stored).join(',')}}`)
+})
+
+test('a claim names one key a signer: what a device signs with two keys makes two', (t) => {
+  const [device, other] = [makeDevice(), makeDevice()]
+  const next = makeDevice(device.kid, device.lenser)
+  const batch = [...proven(device, ['a']), ...proven(next, ['b']), ...proven(other, ['c']), ...proven(device, ['d'])]
+  const names = (part: typeof batch) => part.map(({ message }) => (message.envelope.body as { name?: string }).name)
+  t.deepEqual(byKey(batch).map(names), [['a', 'c', 'd'], ['b']])
+  t.deepEqual(byKey(proven(device, ['a', 'b'])).map(names), [['a', 'b']])
+  t.deepEqual(byKey([]), [])
+})
+
+test('what the key known of a device did not sign is tried with its other keys, and with no key twice', (t) => {
+  const device = makeDevice()
+  const [next, former] = [makeDevice(device.kid, device.lenser), makeDevice(device.kid, device.lenser)]
+  const failed = proven(device, ['a', 'b'])
+  const keysOf = (record: DeviceRecord | undefined) =>
+    otherKeys(failed.slice(0, 1), () => record).map(({ signer }) => signer.publicKey)
+  t.deepEqual(keysOf({ ...device.record, formerKey: former.publicKey }), [former.publicKey])
+  t.deepEqual(keysOf({ ...next.record, formerKey: device.publicKey }), [next.publicKey])
+  t.deepEqual(keysOf({ ...next.record, formerKey: former.publicKey }), [next.publicKey, former.publicKey])
+  t.deepEqual(keysOf(device.record), [])
+  t.deepEqual(keysOf(undefined), [])
+  const tries = otherKeys(failed, () => ({ ...next.record, formerKey: former.publicKey }))
+  const decided = decideOtherKeys(failed, tries, Uint8Array.from([0, 1, 0, 0]))
+  t.deepEqual(
+    decided.proven.map(({ index, signer }) => [index, signer.publicKey]),
+    [[0, former.publicKey]],
+  )
+  t.deepEqual(
+    decided.refused.map(({ index, code, proven: isProven }) => [index, code, isProven]),
+    [[1, 'signature_mismatch', false]],
+  )
 })
 
 test('receipts before a signature was seen are bounded, after it they are not', (t) => {
