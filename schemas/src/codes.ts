@@ -174,7 +174,7 @@ export const reasons = {
   },
   token_not_bound: {
     next: 'stop',
-    message: 'The sign-in token was issued for another session key. Sign in again with `lf login`.',
+    message: 'The sign-in token is another session key’s. Get one of your own, and sign in again with `lf login`.',
     exit: 2,
   },
 

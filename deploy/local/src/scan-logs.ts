@@ -18,6 +18,7 @@ const forbidden: [what: string, pattern: RegExp][] = [
   ['part of a body', new RegExp(canary)],
   ['a token', /\beyJ[\w-]{10,}\.eyJ[\w-]{10,}/],
   ['a private NKey', /\bS[UAONCX][A-Z2-7]{56}\b/],
+  ['an API key', /\blfk_[\w-]{40,}/],
   ['a private key', /-----BEGIN [A-Z ]*PRIVATE KEY/],
   ['a signature', /(?<![\w-])[\w-]{86}(?![\w-])/],
   [

@@ -34,6 +34,7 @@ test('the scan of the logs finds secrets and bodies by kind, says where, and doe
     'SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4',
     'hunter2hunter2',
     '{"nonce":"AAAAAAAAAAAAAAAAAAAAAA"}',
+    `as ${'lfk_'}${'Ab_-'.repeat(17)}xy`,
   ]
   writeFileSync(join(folder, 'stack', 'worker.log'), `${lines.join('\n')}\n`)
   writeFileSync(join(folder, 'stack', 'secrets.list'), 'hunter2hunter2\n')
@@ -54,6 +55,7 @@ test('the scan of the logs finds secrets and bodies by kind, says where, and doe
       [4, 'a private NKey'],
       [5, 'a secret of this run'],
       [6, 'a field that holds a secret'],
+      [7, 'an API key'],
     ],
   )
   t.true(found.every(({ file }) => file === join('stack', 'worker.log')))
