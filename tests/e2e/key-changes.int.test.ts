@@ -108,7 +108,7 @@ for (const round of ['first', 'second', 'third', 'fourth']) {
     async (t) => {
       const { machine, stack, device } = t.context
       const before = await keyInForce(stack, device)
-      for (const longest of [30, 300]) {
+      for (const longest of [10, 60, 300]) {
         const asked = askToRotate(machine, 5_000)
         // Somewhere between intent, key, sending, result and switch.
         await pause(Math.random() * longest)

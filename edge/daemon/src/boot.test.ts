@@ -1,5 +1,14 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -229,4 +238,31 @@ test('the loopback listener shows health, public identity and what is pending, a
   const identity = JSON.stringify(await read('/identity'))
   t.true(identity.includes(uuid('c')))
   t.false(identity.includes(secret))
+})
+
+test('a refused start is kept for the next daemon to tell: the same within an hour once, and not where nobody is enrolled', (t) => {
+  const config = newConfig()
+  enrol(config)
+  const env = { LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
+  const told = () => {
+    const { store } = openState(config)
+    const rows = store.all<{ body: string }>(`SELECT body FROM operations WHERE kind = 'lifecycle' ORDER BY rowid`)
+    store.close()
+    return rows.map(({ body }) => JSON.parse(body) as { event: string; code: string })
+  }
+  daemon(config, { ...env, LF_GATEWAY_BIND: '0.0.0.0' })
+  daemon(config, { ...env, LF_GATEWAY_BIND: '::' })
+  daemon(config, { SUPABASE_SERVICE_ROLE_KEY: 'x' })
+  daemon(config)
+  t.deepEqual(
+    told().map(({ event, code }) => [event, code]),
+    [
+      ['refusal', 'public_bind_forbidden'],
+      ['refusal', 'service_role_in_daemon'],
+      ['refusal', 'keychain_unavailable'],
+    ],
+  )
+  const unknown = newConfig()
+  t.is(daemon(unknown, { ...env, SUPABASE_SERVICE_ROLE_KEY: 'x' }).status, 1)
+  t.false(existsSync(unknown.stateFile))
 })

@@ -65,7 +65,7 @@ export interface EdgeConfig extends EdgePaths, SessionTiming {
 export type EdgeEnvironment = Readonly<Record<string, string | undefined>>
 
 /** Where things lie, by the environment. */
-export const edgePaths = (env: EdgeEnvironment): EdgePaths => {
+export const edgePaths = (env: EdgeEnvironment = process.env): EdgePaths => {
   const profileFolder = resolve(env.LENSERFIGHT_HOME || join(homedir(), '.lenserfight'))
   const stateFolder = resolve(env.LF_GATEWAY_HOME || join(profileFolder, 'gateway'))
   return {

@@ -1,14 +1,24 @@
 #!/usr/bin/env node
 import { CodedError, reasonOf } from '@lenserfight/schemas'
-import { readEdgeConfig } from './config.ts'
+import { type EdgeConfig, edgePaths, readEdgeConfig } from './config.ts'
+import { keepRefusal } from './lifecycle.ts'
 import { runDaemon } from './run.ts'
 
 const warn = (line: string): void => {
   process.stderr.write(`${line}\n`)
 }
 
+const readConfig = (): EdgeConfig => {
+  try {
+    return readEdgeConfig()
+  } catch (error) {
+    if (error instanceof CodedError) keepRefusal(edgePaths(), error.code)
+    throw error
+  }
+}
+
 try {
-  await runDaemon(readEdgeConfig(), warn)
+  await runDaemon(readConfig(), warn)
 } catch (error) {
   if (!(error instanceof CodedError)) throw error
   warn(`${error.code}: ${error.message}`)

@@ -90,7 +90,10 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
           .option('port', { type: 'string', requiresArg: true, describe: 'Its port; 0 picks a free one [38080]' })
           .example('$0 gateway serve', 'logs are JSON lines on standard output; Ctrl-C stops it'),
       ({ bind, port }) =>
-        choose(async (context) => (await import('../commands/serve.ts')).serve(context, { bind, port })),
+        choose(
+          async (context) => (await import('../commands/serve.ts')).serve(context, { bind, port }),
+          async (output, error) => (await import('../commands/serve.ts')).serveUnconfigured(output, error),
+        ),
     )
     .command(
       'status',
