@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeKey, newUuidV7 } from '@lenserfight/envelope'
 import { kindsInScope, kindsOf, limits } from '@lenserfight/schemas'
 import test from 'ava'
@@ -104,6 +105,23 @@ test('api_key_limit, api_key_name_taken: also of those made at once', async (t) 
   t.deepEqual(codes.sort(), [...Array.from({ length: 4 }, () => 'api_key_limit'), 'ok', 'ok'])
 })
 
+test('api_key_limit: names and keys of an account are counted one request at a time', async (t) => {
+  const session = await world().newSession()
+  const holder = await world().owner.connect()
+  await holder.query('BEGIN')
+  await holder.query('SELECT FROM lensers.profiles WHERE id = $1 FOR NO KEY UPDATE', [session.lenser])
+  let returned = false
+  const creating = create(session, newKey()).then((outcome) => {
+    returned = true
+    return outcome
+  })
+  await sleep(500)
+  t.false(returned)
+  await holder.query('COMMIT')
+  holder.release()
+  t.is(codeOf(await creating), 'ok')
+})
+
 test('malformed_body: a key that is somebody’s session already makes nobody else’s API key', async (t) => {
   const [mine, theirs] = [await world().newSession(), await world().newSession()]
   const ended = await newApiKey(mine)
@@ -156,7 +174,12 @@ test('not_permitted: what is no API key’s to ask, its claim refuses and, that 
 test('not_permitted: an API key signs nobody in, whichever wall is down', async (t) => {
   const session = await world().newSession()
   const key = await newApiKey(session)
-  t.is(codeOf(await world().login(key, token('somebody else'))), 'not_permitted', 'the claim')
+  const refused = sign(key, 'login', {
+    ...operation(),
+    public_key: encodeKey(key.publicKey),
+    token: 'aaaaaa.bbbbbb.cccccc',
+  })
+  t.is(await world().claim(refused), 'not_permitted', 'the claim')
   const passed = sign(key, 'login', {
     ...operation(),
     public_key: encodeKey(key.publicKey),
