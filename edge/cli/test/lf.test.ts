@@ -342,3 +342,25 @@ test.serial('CO-1: lf config keeps what is known, refuses a secret, and warns of
   for (const { stdout, stderr } of [refused, listed, taken]) t.false(`${stdout}${stderr}`.includes(secret))
   t.is(lf('config set runner nightly', { home, env }).status, 1)
 })
+
+test.serial('CO-1 CO-5: the doctor finds a secret in a project’s file and a private key in the environment', (t) => {
+  const home = newHome()
+  const doctor = (env: object) => {
+    const { status, stdout, stderr } = lf('gateway doctor --check config --json', { home, env: { HOME: home, ...env } })
+    return {
+      status,
+      told: `${stdout}${stderr}`,
+      check: JSON.parse(stdout).checks[0] as { code: string | null; detail: string },
+    }
+  }
+  t.deepEqual([doctor({}).status, doctor({}).check.code], [0, null])
+  const key = encodeKey(generateKeyPair().privateKey)
+  const exported = doctor({ LF_GATEWAY_DEVICE_KEY: key })
+  t.deepEqual([exported.status, exported.check.code], [3, 'secret_in_environment'])
+  t.regex(exported.check.detail, /LF_GATEWAY_DEVICE_KEY/)
+  writeFileSync(join(home, '.lenserfight.json'), JSON.stringify({ note: key }))
+  const leaked = doctor({})
+  t.deepEqual([leaked.status, leaked.check.code], [3, 'secret_in_config'])
+  t.regex(leaked.check.detail, /note in .*\.lenserfight\.json/)
+  for (const { told } of [exported, leaked]) t.false(told.includes(key))
+})
