@@ -39,16 +39,20 @@ DECLARE
   v_most bigint := CASE p_claimed ->> 'signer'
     WHEN 'device' THEN devices.fn_limit('connectionsPerDevice') ELSE devices.fn_limit('connectionsPerSession')
   END;
+  v_surplus bigint;
 BEGIN
   -- Of two connects at once each would not see the other's, and neither make room for it.
   PERFORM pg_advisory_xact_lock(hashtextextended('devices.fn_admit ' || v_kid, 0));
   INSERT INTO devices.admissions (server_id, client_id, kid, lenser_id, trust_level, key_number, scope)
   VALUES (p_claim ->> 'server_id', (p_claim ->> 'client_id')::bigint, v_kid, (p_claimed ->> 'lenser_id')::uuid,
     p_claimed ->> 'trust_level', (p_claimed ->> 'key_number')::integer, p_claimed ->> 'scope');
-  UPDATE devices.admissions SET due_at = clock_timestamp(), cause = 'surplus', kicks_left = 1
-   WHERE id IN (
-     SELECT a.id FROM devices.admissions a WHERE a.kid = v_kid AND a.due_at IS NULL ORDER BY a.id DESC OFFSET v_most
-   );
+  SELECT a.id INTO v_surplus
+    FROM devices.admissions a WHERE a.kid = v_kid AND a.due_at IS NULL ORDER BY a.id DESC OFFSET v_most LIMIT 1;
+  -- Thousands come back at once, and few of them are too many.
+  IF FOUND THEN
+    UPDATE devices.admissions SET due_at = clock_timestamp(), cause = 'surplus', kicks_left = 1
+     WHERE kid = v_kid AND due_at IS NULL AND id <= v_surplus;
+  END IF;
 END
 $$;
 
@@ -72,8 +76,12 @@ DECLARE
   v_pruned integer;
 BEGIN
   DELETE FROM devices.admissions
-   WHERE id IN (SELECT a.id FROM devices.admissions a ORDER BY a.id LIMIT p_limit FOR UPDATE SKIP LOCKED)
-     AND admitted_at < clock_timestamp() - devices.fn_admission_life();
+   WHERE id IN (
+     SELECT a.id FROM devices.admissions a
+      WHERE a.id = ANY (ARRAY(SELECT o.id FROM devices.admissions o ORDER BY o.id LIMIT p_limit))
+        AND a.admitted_at < clock_timestamp() - devices.fn_admission_life()
+        FOR UPDATE SKIP LOCKED
+   );
   GET DIAGNOSTICS v_pruned = ROW_COUNT;
   RETURN v_pruned;
 END
