@@ -49,11 +49,11 @@ export class Clumsy {
     return ['login', '--dev', '--as', this.#name, '--stack', join(this.#stack.dir, 'stack.json')]
   }
 
-  /** One to three times the step, each killed at a moment anywhere within what it takes. */
+  /** One to three times the step, each killed at a moment anywhere within what it takes, or a little later. */
   async #spoil(step: keyof Pace, words: readonly string[]): Promise<void> {
     const times = 1 + Math.floor(this.#chance.next() * 3)
     for (let time = 0; time < times; time += 1) {
-      const isOver = await killedAfter(this.machine, words, this.#chance.next() * this.#pace[step] * 1.2)
+      const isOver = await killedAfter(this.machine, words, this.#chance.next() * this.#pace[step] * 2)
       this.tally[isOver ? 'missed' : 'killed'] += 1
     }
   }

@@ -1,10 +1,11 @@
-import { type DaemonClient, enrolledOf } from '@lenserfight/daemon/client'
-import { CodedError, isReasonCode, reasonOf } from '@lenserfight/schemas'
+import { type DaemonClient, enrolledOf, type Outcome } from '@lenserfight/daemon/client'
+import { CodedError, isReasonCode, limits, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { openDaemon } from '../daemon.ts'
 import { type KeyReport, warningOfKey } from '../key-lines.ts'
 import { plain } from '../output.ts'
 import { readProfile } from '../profile.ts'
+import { relativeTo, timeOf } from '../times.ts'
 import { Told } from './told.ts'
 
 type Report = Readonly<Record<string, unknown>>
@@ -23,14 +24,30 @@ const askDaemon = async (context: Context): Promise<{ status: Report } | { failu
   }
 }
 
-const describeDaemon = (status: Report): string[] => {
+/** When the key ends, and whether that is soon enough to say more. */
+const describeKeyEnd = (end: unknown, now: number): string[] => {
+  if (typeof end !== 'number') return []
+  const isSoon = end - now / 1000 < limits.keyWarnDays * 24 * 3600
+  const next = isSoon ? ': the daemon rotates it, or `lf gateway identity rotate`' : ''
+  return [`Key        ${end * 1000 > now ? 'ends' : 'ended'} ${relativeTo(end, now)}${next}`]
+}
+
+/** Whose session it is, and until when. */
+const describeSession = (session: { lenser: string; expires_at: number } | undefined, now: number): string => {
+  if (session === undefined) return 'nobody is signed in: `lf login`'
+  const { lenser, expires_at: end } = session
+  return end * 1000 > now ? `Lenser ${lenser}, until ${timeOf(end)}` : `ended ${relativeTo(end, now)}: \`lf login\``
+}
+
+const describeDaemon = (status: Report, now: number): string[] => {
   const { trust_level, connection, code, last_heartbeat_at: beat } = status
   const warning = warningOfKey(status.key as KeyReport)
   const { open, in_flight } = status.outbox as { open: number; in_flight: number }
   return [
     `Level      ${trust_level ?? 'not known yet'}`,
     `Gateway    ${connection}`,
-    `Heartbeat  ${beat === null ? 'none yet' : new Date(Number(beat)).toISOString()}`,
+    `Heartbeat  ${beat === null ? 'none yet' : relativeTo(Number(beat) / 1000, now)}`,
+    ...describeKeyEnd((status.key as Report | undefined)?.expires_at, now),
     `Outbox     ${open} waiting for their result, ${in_flight} in flight`,
     ...(warning === undefined ? [] : [`Key        ${warning}`]),
     ...(isReasonCode(code) ? [`Obstacle   ${code}: ${reasonOf(code).message}`] : []),
@@ -43,6 +60,7 @@ export const status = async (context: Context): Promise<void> => {
   const identity = enrolledOf(context.settings().get('identity'))
   const { session } = readProfile(edge.profileFile)
   const asked = await askDaemon(context)
+  const now = Date.now()
   const daemon = 'status' in asked ? asked.status : null
   const failure = 'failure' in asked ? asked.failure : undefined
   const report = {
@@ -56,9 +74,9 @@ export const status = async (context: Context): Promise<void> => {
     daemon,
   }
   output.result(report, [
-    `Session    ${session === undefined ? 'nobody is signed in' : `Lenser ${session.lenser}`}`,
-    `Device     ${identity === undefined ? 'not enrolled' : `${plain(identity.name)} (${identity.device_id})`}`,
-    ...(daemon === null ? [] : describeDaemon(daemon)),
+    `Session    ${describeSession(session, now)}`,
+    `Device     ${identity === undefined ? 'not enrolled: `lf gateway identity init`' : `${plain(identity.name)} (${identity.device_id})`}`,
+    ...(daemon === null ? [] : describeDaemon(daemon, now)),
   ])
   if (failure !== undefined) throw new Told(failure)
 }
@@ -68,10 +86,13 @@ export const operation = async (context: Context, { id, wait }: { id: string; wa
   const daemon = await openDaemon(context)
   try {
     const report = await daemon.request('operation.wait', { op_id: id, timeout_ms: wait * 1000 })
-    const outcome = report.outcome as { ok: boolean; code?: string; detail?: string; result?: Report } | null
+    const outcome = report.outcome as Outcome | null
     const how = outcome === null ? 'queued' : outcome.ok ? 'done' : `refused: ${outcome.code}`
+    const last = outcome === null && isReasonCode(report.last_code) ? report.last_code : outcome?.code
     context.output.result({ ok: true, ...report }, [
       `${report.kind}  ${how}, sent ${report.attempts} times`,
+      ...(isReasonCode(last) ? [`${last}: ${reasonOf(last).message}`] : []),
+      ...(outcome?.incident_id === undefined ? [] : [`incident  ${outcome.incident_id}`]),
       ...(outcome?.result?.level === undefined ? [] : [`level  ${outcome.result.level}`]),
     ])
   } finally {

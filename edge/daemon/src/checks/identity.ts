@@ -59,13 +59,14 @@ const refusalOf = (device_id: string, standing: DeviceStanding): Failed | undefi
   return standing.paused || code === 'workspace_paused' ? { ok: false, code: 'workspace_paused' } : undefined
 }
 
+const daysOf = (seconds: number): string => `${Math.floor(Math.max(0, seconds) / daySeconds)} days`
+
 const endOf = (expiresAt: number, now: number): { isOver: boolean; isSoon: boolean; words: string } => {
   const left = expiresAt - now / 1000
-  const days = Math.floor(Math.abs(left) / daySeconds)
   return {
     isOver: left <= 0,
     isSoon: left <= limits.keyWarnDays * daySeconds,
-    words: left <= 0 ? `its key ended ${days} days ago` : `its key ends in ${days} days`,
+    words: left <= 0 ? `its key ended ${daysOf(-left)} ago` : `its key ends in ${daysOf(left)}`,
   }
 }
 
@@ -74,10 +75,19 @@ const endOf = (expiresAt: number, now: number): { isOver: boolean; isSoon: boole
  * @throws CodedError as `requireIdentity` does
  */
 export const judgeIdentity = ({ identity, descriptor, standing, now }: IdentityFacts): Verdict => {
-  const { device_id, name, registered_at } = requireIdentity(identity, descriptor).identity
-  const expiresAt = standing?.key_expires_at ?? null
+  const { device_id, name, registered_at, key_since, key_expires_at } = requireIdentity(identity, descriptor).identity
+  // What the gateway said last is kept here too.
+  const expiresAt = standing?.key_expires_at ?? key_expires_at ?? null
+  const since = key_since ?? registered_at ?? null
   const trust_level = standing?.trust_level ?? null
-  const data = { device_id, name, trust_level, registered_at: registered_at ?? null, key_expires_at: expiresAt }
+  const data = {
+    device_id,
+    name,
+    trust_level,
+    registered_at: registered_at ?? null,
+    key_since: since,
+    key_expires_at: expiresAt,
+  }
   const refusal = standing && refusalOf(device_id, standing)
   if (refusal !== undefined) return { ...refusal, data }
   const end = expiresAt === null ? undefined : endOf(expiresAt, now)
@@ -85,7 +95,8 @@ export const judgeIdentity = ({ identity, descriptor, standing, now }: IdentityF
     return { ok: false, code: 'key_expired', detail: end?.words, data }
   }
   const level = trust_level ?? 'level not known: nobody here could ask the gateway'
-  const detail = `${name}, ${level}${end === undefined ? '' : `, ${end.words}`}`
+  const age = since === null ? '' : `, its key is ${daysOf(now / 1000 - since)} old`
+  const detail = `${name}, ${level}${age}${end === undefined ? '' : `, ${end.words}`}`
   if (!end?.isSoon) return { ok: true, detail, data }
   return { ok: true, detail, warning: `${end.words}: the daemon rotates it, or \`lf gateway identity rotate\``, data }
 }

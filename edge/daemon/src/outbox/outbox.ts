@@ -83,7 +83,8 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     if (decision.do === 'again') {
       operations.markRefused({ opId, code: decision.code, nextAt: decision.at })
       if (decision.pressure) pace.press(at)
-      logger.warn({ event: 'operation_refused', kind, op_id: opId, code: decision.code }, 'sent again later')
+      const { incident_id: incident } = item
+      logger.warn({ event: 'operation_refused', kind, op_id: opId, code: decision.code, incident }, 'sent again later')
       onRefused(decision.code)
     }
     return undefined
