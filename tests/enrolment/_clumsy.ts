@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { readdirSync, watch } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Stack } from '@lenserfight/local/stack'
@@ -11,12 +11,28 @@ const lfFile = fileURLToPath(new URL('../../edge/cli/bin/lf', import.meta.url))
 /** How long each step takes here when it is not killed, milliseconds: measured on, since others run beside. */
 export type Pace = Record<'login' | 'init' | 'serve' | 'approve', number>
 
-/** Runs `lf` and kills it after so many milliseconds; says whether it had ended by itself. */
-const killedAfter = (machine: Machine, words: readonly string[], ms: number): Promise<boolean> =>
+/** How long a program works, at most, once it has written to the state folder, milliseconds. */
+const workMs = 250
+
+/**
+ * Runs `lf` and kills it so many milliseconds after its start, or after it first wrote to the state folder, since most of
+ * its time goes by before it does anything; says whether it had ended by itself.
+ */
+const killedAfter = (
+  machine: Machine,
+  words: readonly string[],
+  { ms, from }: { ms: number; from: 'start' | 'write' },
+): Promise<boolean> =>
   new Promise((resolve) => {
     const child = spawn(lfFile, words, { env: machine.env, cwd: machine.home, stdio: 'ignore' })
-    const timer = setTimeout(() => child.kill('SIGKILL'), ms)
+    let timer: NodeJS.Timeout | undefined
+    const start = (): void => {
+      timer ??= setTimeout(() => child.kill('SIGKILL'), ms)
+    }
+    const watcher = watch(machine.state, () => start())
+    if (from === 'start') start()
     child.once('close', (_code, signal) => {
+      watcher.close()
       clearTimeout(timer)
       resolve(signal !== 'SIGKILL')
     })
@@ -53,7 +69,9 @@ export class Clumsy {
   async #spoil(step: keyof Pace, words: readonly string[]): Promise<void> {
     const times = 1 + Math.floor(this.#chance.next() * 3)
     for (let time = 0; time < times; time += 1) {
-      const isOver = await killedAfter(this.machine, words, this.#chance.next() * this.#pace[step] * 2)
+      const from = this.#chance.next() < 0.3 ? 'start' : 'write'
+      const ms = this.#chance.next() * (from === 'start' ? this.#pace[step] * 1.5 : workMs)
+      const isOver = await killedAfter(this.machine, words, { ms, from })
       this.tally[isOver ? 'missed' : 'killed'] += 1
     }
   }
