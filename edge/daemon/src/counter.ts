@@ -1,9 +1,6 @@
 import { CodedError } from '@lenserfight/schemas'
 import type { Store } from './store.ts'
 
-/** Counters reserved in one durable step. Those of a block that a crash leaves unused are never used: gaps prove nothing. */
-const blockSize = 256
-
 /** Numbers what this device signs for the `in` door (protocol.md, Clone detection). */
 export interface Counter {
   /**
@@ -11,6 +8,12 @@ export interface Counter {
    * @throws CodedError `state_unwritable`
    */
   readonly next: () => number
+  /**
+   * Makes so many numbers this process's in one durable step, for who signs many at once. No more than are used soon: a copy of the
+   * state goes on after what was reserved, and is noticed when the two meet. What a crash leaves unused is a gap, which proves nothing.
+   * @throws CodedError `state_unwritable`
+   */
+  readonly reserve: (count: number) => void
 }
 
 /** A counter kept in the state: what it gives is on the disk as used before anything is signed with it. */
@@ -23,17 +26,18 @@ export const createCounter = (store: Store): Counter => {
     if (row === undefined) throw new CodedError('state_unwritable', 'the counter is missing')
     return row.reserved
   }
-  const reserve = (): void => {
+  const reserve = (count: number): void => {
     end = store.transaction(() => {
-      store.run('UPDATE counter SET reserved = reserved + ?', blockSize)
+      store.run('UPDATE counter SET reserved = reserved + ?', count)
       return reservedUntil()
     })
-    last = end - blockSize
+    last = end - count
   }
   return {
+    reserve,
     next: () => {
-      // A block that another process has passed is given up: numbers rise over time, whoever signs.
-      if (last === end || reservedUntil() !== end) reserve()
+      // What was reserved before another process went on is given up: numbers rise over time, whoever signs.
+      if (last === end || reservedUntil() !== end) reserve(1)
       last += 1
       return last
     },

@@ -74,7 +74,7 @@ const create = (keys: string | undefined = listOf(1, [[registrar, ['answer', 're
     ...{
       link: line.link,
       trust,
-      counter: { next: () => ++counted },
+      counter: { next: () => ++counted, reserve: () => {} },
       lenser,
       signer: createSigner({ kid, key: device.privateKey }),
     },

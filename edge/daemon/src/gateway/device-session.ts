@@ -144,6 +144,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     if (level === 'pending' && !standing.challengeVerified) answerChallenge(outbox, identity)
     outbox.attach({
       kinds: kinds.filter((kind) => kind !== 'heartbeat'),
+      expect: counter.reserve,
       sign: (body) => client.sign((body as { kind: KindName }).kind, body),
       publish: client.publish,
     })

@@ -46,7 +46,8 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     const room = pace.window() - operations.countInFlight(at)
     const due = room > 0 ? operations.due(sender.kinds, at, room) : []
     if (due.some(({ state }) => state === 'sent')) pace.press(at)
-    const { sign, publish } = sender
+    const { sign, publish, expect } = sender
+    if (due.length > 0) expect?.(due.length)
     const signed = due.map((operation) => ({ operation, ...sign(JSON.parse(operation.body) as object) }))
     if (signed.length > 0) {
       store.transaction(() => {

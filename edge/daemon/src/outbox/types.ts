@@ -8,6 +8,8 @@ import type { Operation } from './operations.ts'
 export interface Sender {
   /** Kinds that the device's state may send. */
   readonly kinds: readonly KindName[]
+  /** Told how many are signed next. */
+  readonly expect?: (count: number) => void
   /** Signs a body anew. The digest is base64url. */
   readonly sign: (body: object) => { digest: string; bytes: Uint8Array }
   readonly publish: (kind: KindName, bytes: Uint8Array) => void
