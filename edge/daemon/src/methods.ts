@@ -10,6 +10,8 @@ import type { Enrolled } from './settings.ts'
 import type { Methods } from './socket/server.ts'
 
 const refreshMs = 3_000
+/** Between two looks at whether the device's state still allows what somebody waits for. */
+const lookMs = 500
 
 export interface MethodsOptions {
   readonly identity: () => Enrolled
@@ -49,6 +51,14 @@ export const createMethods = (options: MethodsOptions): Methods => {
     const code = refusal(kind)
     if (code !== undefined) throw new CodedError(code)
   }
+  /** Waits for the outcome for as long as the state does not refuse the kind: what was cut meanwhile gets no answer any more. */
+  const waitWhileAllowed = async (opId: string, timeoutMs: number, signal: AbortSignal | undefined) => {
+    for (const end = performance.now() + timeoutMs; ; ) {
+      const left = end - performance.now()
+      const operation = (await outbox.wait(opId, Math.min(lookMs, Math.max(0, left)), signal)) as Operation
+      if (operation.outcome !== null || left <= lookMs || signal?.aborted || refusal(operation.kind)) return operation
+    }
+  }
   const whyUnanswered = (operation: Operation): ReasonCode =>
     presence.obstacle() ??
     (operation.lastCode as ReasonCode | null) ??
@@ -60,7 +70,7 @@ export const createMethods = (options: MethodsOptions): Methods => {
     'run.start': async ({ run, timeout_ms }, signal) => {
       await checkState('run_start')
       const { opId } = enqueue('run_start', run)
-      const operation = (await outbox.wait(opId, timeout_ms, signal)) as Operation
+      const operation = await waitWhileAllowed(opId, timeout_ms, signal)
       const { outcome } = operation
       if (outcome?.ok) return outcome.result ?? {}
       if (outcome !== null) throw new CodedError(outcome.code ?? 'internal_error', outcome.detail)
