@@ -5,6 +5,7 @@ import { generateKeyPair } from '@lenserfight/envelope'
 import { openKeychain, readKeyPair } from '@lenserfight/keychain'
 import { type ExecutionLevel, executionFacts, factSentences, type reasons } from '@lenserfight/schemas'
 import { readRecord } from './cleanup.mjs'
+import { copyHome } from './demo/clone.ts'
 import { connectHostileDevice } from './demo/hostile-device.ts'
 import { createPerson, type Person } from './demo/person.ts'
 import { createReport, type Report } from './demo/report.ts'
@@ -27,8 +28,13 @@ interface DeviceRow {
   device_id: string
   trust_level: string
   challenge_verified: boolean
+  trust_reason: string | null
   fingerprint: string
+  key_number: number
   last_heartbeat_at: number | string | null
+}
+interface DoctorReport {
+  checks: { check: string; ok: boolean; code: string | null; ms: number }[]
 }
 interface RunReport {
   run_id: string
@@ -101,6 +107,53 @@ async function enrol(report: Report, person: Person, stack: Stack): Promise<{ le
     return { line: `stored at ${new Date(Number(rows[0]?.last_heartbeat_at) * 1000).toISOString()}` }
   })
   return { lenser: login.lenser, device }
+}
+
+async function examine(report: Report, person: Person) {
+  report.chapter('The machine says how it is')
+  await report.step('lf gateway doctor', async () => {
+    const { checks } = await person.ask<DoctorReport>('gateway', 'doctor')
+    check(checks.length > 0 && checks.every(({ ok }) => ok), `it found ${JSON.stringify(checks)}`)
+    return { line: checks.map(({ check: name, ms }) => `${name} ${Math.round(ms)} ms`).join(', '), data: { checks } }
+  })
+}
+
+/** A key is replaced, a copied one is noticed, and its rightful owner takes the machine back: each one command. */
+async function changeKeys(report: Report, world: { person: Person; stranger: Person; home: string; stolen: string }) {
+  const { person, stranger, home, stolen } = world
+  report.chapter('Keys come and go, and a copied one is noticed')
+  await report.step('the key is rotated', async () => {
+    const { key } = await person.ask<{ key: { fingerprint: string } }>('gateway', 'identity', 'rotate')
+    const [row] = await devicesOf(person)
+    check(row?.fingerprint === key.fingerprint && row.key_number === 2, 'the gateway knows another key')
+    return { line: `key 2, ${key.fingerprint}` }
+  })
+  await report.step('somebody copies this machine', async () => {
+    await copyHome(home, stolen)
+    stranger.start(['gateway', 'serve'])
+    const rows = await until(
+      () => devicesOf(person),
+      ([row]) => row?.trust_level === 'unhealthy',
+      'nobody noticed that two machines sign with one key',
+    )
+    check(rows[0]?.trust_reason === 'identity_forked', `the reason given is ${rows[0]?.trust_reason}`)
+    const ran = await stranger.lf(['run', '--', 'echo', 'this must not run'])
+    check(ran.code === 5 && ran.stdout === '', `the copy ran it: ${ran.code} ${ran.stdout}`)
+    return { line: 'noticed: identity_forked, nothing runs on either' }
+  })
+  await report.step('its owner reproves it', async () => {
+    const proved = await person.ask<{ trust_level: string; key_number: number }>('gateway', 'identity', 'reprove')
+    check(proved.trust_level === 'approved' && proved.key_number === 3, `it is ${proved.trust_level}`)
+    await until(
+      () => person.lf(['run', '--', 'true']),
+      ({ code }) => code === 0,
+      'the rightful machine does not run',
+    )
+    const ran = await stranger.lf(['run', '--', 'echo', 'this must not run'])
+    check(ran.code !== 0 && ran.stdout === '', `the copy ran it: ${ran.stdout}`)
+    return { line: 'key 3 here, approved again; the copy’s key is dead' }
+  })
+  await stranger.stopAll()
 }
 
 async function runCommand(person: Person, home: string, args: string[]): Promise<RunReport & { output: string }> {
@@ -193,9 +246,15 @@ async function attack(
   })
   await report.step('the owner revokes the device', async () => {
     await person.ask('gateway', 'revoke-device', device, '--reason', 'demo', '--yes')
-    return { line: 'for ever' }
+    const late = new Promise<boolean>((resolve) => setTimeout(resolve, 1_000, false).unref())
+    check(await Promise.race([hostile.cut.then(() => true), late]), 'it is still connected after a second')
+    return { line: 'for ever; its live connection was cut at once' }
   })
-  await refused('the revoked device goes on', 'device_revoked', async () => hostile.sign())
+  await report.step('the revoked device goes on', async () => {
+    const { forbidden, level } = await hostile.goOn()
+    check(forbidden && level === 'revoked', `it may go on as ${String(level)}`)
+    return { line: 'let in to learn why, and to say nothing else' }
+  })
   await report.step('lf run on a revoked machine', async () => {
     const ran = await person.lf(['run', '--', 'echo', 'this must not run'])
     check(ran.code === 5 && ran.stdout === '', `it exited ${ran.code} and said ${ran.stdout}`)
@@ -250,14 +309,21 @@ async function demonstrate(report: Report, stop: StopRequest): Promise<void> {
   const home = join(dir, 'home')
   mkdirSync(join(home, 'gateway'), { recursive: true, mode: 0o700 })
   // A pending device looks for its approval every few seconds; somebody who watches need not wait for it.
-  writeFileSync(join(home, 'gateway', 'daemon.json'), JSON.stringify({ pending_poll_ms: 500 }), { mode: 0o600 })
+  // So is the clone found: with heartbeats, which come twice a minute else.
+  const timing = JSON.stringify({ pending_poll_ms: 500, heartbeat_ms: 1_000 })
+  writeFileSync(join(home, 'gateway', 'daemon.json'), timing, { mode: 0o600 })
   // The mark has the reaper end what the person started, should the demo be killed.
   const mark = { [runMark]: readRecord(dir)?.id ?? '' }
-  const person = createPerson({ env: { ...env, childEnv: { ...env.childEnv, ...mark } }, home })
+  const machines = { ...env, childEnv: { ...env.childEnv, ...mark } }
+  const person = createPerson({ env: machines, home })
+  const stolen = join(dir, 'stolen')
+  const stranger = createPerson({ env: machines, home: stolen })
   const walk = async () => {
     const { lenser, device } = await enrol(report, person, stack)
     const world = { person, stack, home, lenser, device }
+    await examine(report, person)
     await attest(report, world)
+    await changeKeys(report, { person, stranger, home, stolen })
     await attack(report, world)
     await audit(report, world)
   }
@@ -265,7 +331,7 @@ async function demonstrate(report: Report, stop: StopRequest): Promise<void> {
   try {
     await Promise.race([walk(), interrupted])
   } finally {
-    await person.stopAll()
+    await Promise.all([person.stopAll(), stranger.stopAll()])
     await stack.stop()
   }
 }

@@ -17,6 +17,10 @@ export interface HostileDevice {
   sign(wrong?: { iat?: number; aud?: string; kid?: string; key?: PrivateKey }): Uint8Array
   /** Sends bytes to the device's own ingress and waits for the receipt of exactly these bytes. */
   send(bytes: Uint8Array): Promise<ReceiptItem>
+  /** Resolves when its connection is lost. */
+  readonly cut: Promise<void>
+  /** Connected again after that, it tries once more: what the broker forbids then, and what the gateway calls the device. */
+  goOn(): Promise<{ forbidden: boolean; level: unknown }>
   close(): Promise<void>
 }
 
@@ -26,6 +30,11 @@ const nextCounter = (): number => ++lastCounter
 
 const waitMs = 10_000
 
+const within = async <T>(promise: Promise<T>): Promise<T> => {
+  const late = new Promise<never>((_, reject) => setTimeout(() => reject(new Error('nothing came')), waitMs).unref())
+  return Promise.race([promise, late])
+}
+
 export async function connectHostileDevice(options: HostileOptions): Promise<HostileDevice> {
   const { descriptor, lenser, kid, key } = options
   const list = verifyKeyList(options.keys, descriptor)
@@ -34,20 +43,36 @@ export async function connectHostileDevice(options: HostileOptions): Promise<Hos
     gatewayId: descriptor.gateway_id,
     ...{ kid, key, lenser },
   })
+  const cut = new Promise<void>((resolve) => bus.events.once('disconnected', resolve))
+  const back = cut.then(() => new Promise<void>((resolve) => bus.events.once('connected', resolve)))
+  const forbidden = new Promise<boolean>((resolve) => bus.events.once('forbidden', () => resolve(true)))
+  const sign: HostileDevice['sign'] = (wrong = {}) =>
+    signEnvelope({
+      kid: wrong.kid ?? kid,
+      key: wrong.key ?? key,
+      ...(wrong.iat === undefined ? {} : { iat: wrong.iat }),
+      body: {
+        kind: 'heartbeat',
+        counter: nextCounter(),
+        aud: wrong.aud ?? descriptor.gateway_id,
+        daemon_version: '0.0.0',
+        gateway_status: 'hostile',
+      },
+    }).bytes
   return {
-    sign: (wrong = {}) =>
-      signEnvelope({
-        kid: wrong.kid ?? kid,
-        key: wrong.key ?? key,
-        ...(wrong.iat === undefined ? {} : { iat: wrong.iat }),
-        body: {
-          kind: 'heartbeat',
-          counter: nextCounter(),
-          aud: wrong.aud ?? descriptor.gateway_id,
-          daemon_version: '0.0.0',
-          gateway_status: 'hostile',
-        },
-      }).bytes,
+    sign,
+    cut,
+    async goOn() {
+      await within(back)
+      bus.publish(inSubject({ lenser, kid, kind: 'heartbeat' }), sign())
+      const body = { kind: 'status', aud: descriptor.gateway_id }
+      const answer = await bus.ask('status', signEnvelope({ kid, key, body }).bytes, {
+        timeoutMs: waitMs,
+        verify: (bytes) =>
+          verifyGatewayMessage(bytes, list, { kind: 'answer', use: 'answer', to: kid, now: Date.now() }),
+      })
+      return { forbidden: await within(forbidden), level: answer.result?.trust_level }
+    },
     send(bytes) {
       const digest = Buffer.from(envelopeDigest(bytes)).toString('base64url')
       const { promise, resolve, reject } = Promise.withResolvers<ReceiptItem>()
