@@ -68,7 +68,9 @@ END
 $$;
 
 -- Opens an owner's request: as above, and the account is that of the session which signed it, whose scope must allow the
--- kind whatever the door said. The session's row stays locked, so that a session cannot end between this and the effect.
+-- kind whatever the door said. An operation keeps the session's row locked, so that a session cannot end between this and the
+-- effect. A question has none and locks nothing: one that takes long (a long chain's) would hold up whoever ends the session,
+-- and behind them, since they lock the table after a while, every account's requests.
 CREATE FUNCTION devices.fn_request_open(p_envelope text, p_kind text, p_operation boolean)
 RETURNS devices.request
 LANGUAGE plpgsql
@@ -81,7 +83,10 @@ BEGIN
   IF v_request.outcome IS NOT NULL THEN
     RETURN v_request;
   END IF;
-  SELECT * INTO v_session FROM lensers.sessions WHERE kid = (v_request.parts).kid FOR SHARE;
+  IF p_operation THEN
+    PERFORM FROM lensers.sessions WHERE kid = (v_request.parts).kid FOR SHARE;
+  END IF;
+  SELECT * INTO v_session FROM lensers.sessions WHERE kid = (v_request.parts).kid;
   IF NOT FOUND THEN
     v_request.outcome := devices.fn_refusal('unknown_session');
   ELSIF v_session.revoked_at IS NOT NULL OR v_session.expires_at <= now() THEN

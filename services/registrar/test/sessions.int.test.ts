@@ -164,6 +164,41 @@ test('law 7: requests that overlap without a gap do not put a session’s end of
   t.is(codeOf(outcome as Outcome), 'ok')
 })
 
+test('a question that takes long holds up neither the end of its session nor, behind that, anybody’s requests', async (t) => {
+  const subject = randomUUID()
+  const [mine, other, bystander] = [await anotherOf(subject), await anotherOf(subject), await world().newSession()]
+  const questions = { 'audit.fn_audit_verify': sign(mine, 'audit_verify', { chain_kind: 'gateway' }) }
+  const all = {
+    ...questions,
+    'devices.fn_device_list': sign(mine, 'list', {}),
+    'lensers.fn_session_list': sign(mine, 'sessions', {}),
+  }
+  for (const [name, question] of Object.entries(all)) {
+    t.is(await world().claim(question), 'ok')
+    const slow = await world().registrar.connect()
+    try {
+      await slow.query('BEGIN')
+      const { rows } = await slow.query(`SELECT (${name}($1) ->> 'ok')::boolean AS ok`, [question.text])
+      t.deepEqual(rows, [{ ok: true }])
+      const ending = revoke(mine, other.kid).then(codeOf, String)
+      // Past the time at which it would lock the table.
+      await sleep(500)
+      t.is(
+        await Promise.race([
+          world().ask(bystander, 'list', {}).then(codeOf, String),
+          sleep(1500).then(() => 'held up'),
+        ]),
+        'ok',
+        name,
+      )
+      t.is(await ending, 'ok', name)
+    } finally {
+      await slow.query('ROLLBACK')
+      slow.release()
+    }
+  }
+})
+
 test('two sessions that end each other, and one that ends itself twice, at once: nobody waits for nobody', async (t) => {
   const subject = randomUUID()
   for (let round = 0; round < 10; round++) {
