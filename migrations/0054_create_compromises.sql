@@ -31,17 +31,26 @@ CREATE TABLE execution.compromise_sweeps (
   compromise_id bigint PRIMARY KEY REFERENCES devices.compromises (id),
   device_id uuid NOT NULL,
   stored_at timestamptz NOT NULL,
-  run_id uuid NOT NULL
+  run_id uuid NOT NULL,
+  -- What was stored from then on is another's, declared before.
+  until timestamptz NOT NULL
 );
 ALTER TABLE execution.compromise_sweeps ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
+-- A sweep of what no compromise before concerned: whoever declares one a thousand times has no run judged a thousand times, and
+-- nobody else's wait behind theirs. Whoever declares one holds its device's row, so that none is missed here.
 CREATE FUNCTION execution.fn_begin_sweep() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  INSERT INTO execution.compromise_sweeps (compromise_id, device_id, stored_at, run_id)
-  VALUES (NEW.id, NEW.device_id, NEW.since, '00000000-0000-0000-0000-000000000000');
+  INSERT INTO execution.compromise_sweeps (compromise_id, device_id, stored_at, run_id, until)
+  SELECT NEW.id, NEW.device_id, NEW.since, '00000000-0000-0000-0000-000000000000', before.since
+    FROM (SELECT coalesce(min(k.since), 'infinity') AS since
+            FROM devices.compromises k
+           WHERE k.device_id = NEW.device_id AND k.id <> NEW.id
+             AND (k.key_number IS NULL OR k.key_number = NEW.key_number)) AS before
+   WHERE before.since > NEW.since;
   RETURN NULL;
 END
 $$;
@@ -66,6 +75,7 @@ BEGIN
     FROM (SELECT a.stored_at, a.run_id
             FROM execution.attestations a
            WHERE a.device_id = p_sweep.device_id AND (a.stored_at, a.run_id) > (p_sweep.stored_at, p_sweep.run_id)
+             AND a.stored_at < p_sweep.until
            ORDER BY a.stored_at, a.run_id
            LIMIT p_limit) hit;
   v_count := coalesce(cardinality(v_runs), 0);

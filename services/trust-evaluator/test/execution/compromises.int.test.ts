@@ -211,6 +211,49 @@ test.serial('however many runs are concerned, they are queued in steps, each onc
   t.is(levels.rows.length, 251)
 })
 
+test.serial(
+  'declared again and again, each run is queued for it once, and nobody’s sweep waits behind the others',
+  async (t) => {
+    const [loud, quiet] = await Promise.all([addSetting(world), addSetting(world)])
+    await addMany(loud, 50)
+    const run = await attestAgo(quiet, minutes(1))
+    for (const age of [15, 12, 15, 11, 16, 17, 18, 12, 18]) await declare(loud, { age: minutes(age) })
+    await declare(loud, { age: minutes(14), kind: 'fork', key: 1 })
+    await declare(quiet, { age: minutes(2) })
+    // 51 runs and the end of theirs, three ends of sweeps that found nothing new, one run and its end.
+    t.is(await sweep(1000), 51 + 1 + 3 + 1 + 1)
+    t.deepEqual([await queued(loud), await queued(quiet)], [51, 1])
+    await reevaluate()
+    t.is(await levelOf(run), 'agent_verified')
+  },
+)
+
+test.serial('a fork’s date covers no other key’s, nor what was stored before it', async (t) => {
+  const setting = await addSetting(world)
+  const runs = [
+    await attestAgo(setting, minutes(20)),
+    await attestAgo(setting, minutes(10)),
+    await attestAgo(setting, minutes(1)),
+  ]
+  for (const said of [
+    { age: minutes(15), kind: 'fork', key: 2 },
+    { age: minutes(5), kind: 'fork', key: 1 },
+    { age: minutes(12) },
+    { age: minutes(25), kind: 'fork', key: 1 },
+  ] as const) {
+    await declare(setting, said)
+    await sweep()
+    await reevaluate()
+    const fallen = runs.map(
+      (_, index) => ({ 5: index === 2, 12: index > 0, 15: false, 25: true })[said.age / minutes(1)],
+    )
+    t.deepEqual(
+      await Promise.all(runs.map(levelOf)),
+      fallen.map((fell) => (fell ? 'agent_verified' : 'fully_trusted')),
+    )
+  }
+})
+
 test.serial('two who sweep at once, and many small sweeps in one call', async (t) => {
   const settings = await Promise.all([1, 2, 3].map(() => addSetting(world)))
   for (const setting of settings) {
