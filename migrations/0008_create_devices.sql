@@ -53,6 +53,8 @@ CREATE TABLE devices.registered_devices (
 ) WITH (fillfactor = 70);
 -- DR-4. A revoked device's name becomes free, also where the platform blocks that device afterwards.
 CREATE UNIQUE INDEX registered_devices_name_key ON devices.registered_devices (lenser_id, name) WHERE revoked_at IS NULL;
+-- An account's devices, those that it revoked too: nobody's list reads everybody's.
+CREATE INDEX registered_devices_lenser_id_idx ON devices.registered_devices (lenser_id);
 
 ALTER TABLE devices.registered_devices ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_devices ON devices.registered_devices FOR SELECT TO authenticated

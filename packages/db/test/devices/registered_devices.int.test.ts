@@ -209,3 +209,18 @@ test('a session’s key id is its key’s', async (t) => {
     ])
   await refuses(t, insertSession, '23514')
 })
+
+test('an account’s devices are found by its id, however many devices the others have', async (t) => {
+  const { id } = await world().addLenser()
+  const client = await world().owner.connect()
+  try {
+    await client.query('SET enable_seqscan = off')
+    const { rows } = await client.query(
+      `EXPLAIN (FORMAT JSON) SELECT name FROM devices.registered_devices WHERE lenser_id = '${id}'`,
+    )
+    t.regex(JSON.stringify(rows), /registered_devices_lenser_id_idx/)
+  } finally {
+    await client.query('RESET enable_seqscan')
+    client.release()
+  }
+})
