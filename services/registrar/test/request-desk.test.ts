@@ -25,7 +25,7 @@ interface Over {
 }
 
 /** A desk whose answers the test gives by hand. */
-const setUp = (over: Over = {}) => {
+const setUp = (over: Over = {}, bounds = { at_once: 2, waiting: 3, per_kid: 2 }) => {
   const sent: { request: Request; reply: Reply }[] = []
   const pending: ((answered: Answered) => void)[] = []
   let suspected = 0
@@ -36,7 +36,7 @@ const setUp = (over: Over = {}) => {
     lines: { proven: takes(over.provenLines ?? 100), unproven: takes(over.unprovenLines ?? 100) },
     gate: { isOpen: () => over.isOpen ?? true, suspect: () => suspected++, stop: () => {} },
     logger: over.logger ?? logger,
-    bounds: { at_once: 2, waiting: 3, per_kid: 2 },
+    bounds,
   })
   const codes = () => sent.map(({ reply }) => (reply.ok ? 'ok' : reply.code))
   return { desk, sent, pending, codes, suspected: () => suspected }
@@ -65,6 +65,23 @@ test('rate_limited: what is over a bound is turned away, and nothing grows', (t)
   for (let n = 5; n < 25; n++) desk.offer(subjectOf(n), bytes)
   t.deepEqual(new Set(codes()), new Set(['rate_limited']))
   t.is(desk.figures().waiting, 3)
+})
+
+test('questions that may take long take an eighth of the desk, however many ask them, and the others pass by', async (t) => {
+  const { desk, pending, codes } = setUp({}, { at_once: 16, waiting: 64, per_kid: 64 })
+  const slow = (n: number) => askSubject({ lenser, kid: kidOf(n), kind: 'audit_verify' })
+  for (let i = 0; i < 30; i++) desk.offer(slow(i % 3), bytes)
+  t.is(pending.length, 2)
+  t.is(desk.figures().waiting, 8)
+  t.deepEqual(codes(), Array(20).fill('rate_limited'))
+  for (let n = 0; n < 14; n++) desk.offer(subjectOf(n), bytes)
+  t.is(pending.length, 16)
+  while (pending.length > 0) {
+    pending.shift()?.(fine)
+    await new Promise(setImmediate)
+  }
+  await desk.idle()
+  t.is(codes().filter((code) => code === 'ok').length, 24, 'all that was taken in is answered')
 })
 
 test('rate_limited: one asker does not take the whole desk', async (t) => {

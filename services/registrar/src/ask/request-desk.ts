@@ -48,6 +48,13 @@ export interface DeskFigures {
 /** Seconds after which an edge may ask again while the database is gone. */
 const retryAfterSeconds = 2
 
+/** Kinds whose answer may take as long as a statement may: an account's whole chain is read. */
+const slowKinds: ReadonlySet<string> = new Set(['audit_verify'])
+const isSlow = ({ subject }: Request): boolean => slowKinds.has(subject.kind)
+/** So much of the desk and of its queue may be theirs: the rest, and its connections, are left to what is answered at once. */
+const slowShare = 1 / 8
+const slowOf = (bound: number): number => Math.max(1, Math.floor(bound * slowShare))
+
 /**
  * Takes requests in the order in which they come, a bounded number at once and waiting. What is over a bound is
  * answered `rate_limited` while the budget for unproven answers lasts, then dropped: a request is asked again if
@@ -58,6 +65,8 @@ export const createDesk = ({ answer, send, unproven, gate, logger, lines, bounds
   const load = new Map<string, number>()
   const counts = { answered: 0, refused: 0, dropped: 0, unlogged: 0 }
   let working = 0
+  let slowWorking = 0
+  let slowWaiting = 0
   let waiters: (() => void)[] = []
 
   const reply = (request: Request, answered: Answered & { outcome: Reply }): void => {
@@ -108,15 +117,26 @@ export const createDesk = ({ answer, send, unproven, gate, logger, lines, bounds
     else load.set(kid, left)
   }
 
+  /** The first of the queue that may be worked on now. */
+  const take = (): Request | undefined => {
+    const index = queue.findIndex((request) => !isSlow(request) || slowWorking < slowOf(bounds.at_once))
+    const [request] = index === -1 ? [] : queue.splice(index, 1)
+    if (request !== undefined && isSlow(request)) {
+      slowWaiting -= 1
+      slowWorking += 1
+    }
+    return request
+  }
   const next = (): void => {
     while (working < bounds.at_once) {
-      const request = queue.shift()
+      const request = take()
       if (request === undefined) break
       working += 1
       void work(request)
         .catch((err: unknown) => logger.error({ event: 'answer_failed', err }, 'an answer could not be sent'))
         .finally(() => {
           working -= 1
+          if (isSlow(request)) slowWorking -= 1
           release(request)
           next()
         })
@@ -135,11 +155,13 @@ export const createDesk = ({ answer, send, unproven, gate, logger, lines, bounds
     }
     const request = { subject: door, bytes }
     const ofKid = load.get(door.kid) ?? 0
-    if (queue.length >= bounds.waiting || ofKid >= bounds.per_kid) {
+    const isSlowOver = isSlow(request) && slowWaiting >= slowOf(bounds.waiting)
+    if (queue.length >= bounds.waiting || ofKid >= bounds.per_kid || isSlowOver) {
       reply(request, { outcome: { ...refused('rate_limited'), retry_after: retryAfterSeconds }, proven: false })
       return
     }
     load.set(door.kid, ofKid + 1)
+    if (isSlow(request)) slowWaiting += 1
     queue.push(request)
     next()
   }
