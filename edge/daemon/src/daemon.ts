@@ -133,6 +133,11 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
       await ring.reload()
       connector?.rekey()
     },
+    tryKey: async (publicKey) => {
+      await ring.reload()
+      ring.use(publicKey)
+      connector?.rekey()
+    },
   })
   const heartbeat = createHeartbeat({
     everyMs: config.heartbeatMs,

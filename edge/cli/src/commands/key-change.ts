@@ -122,9 +122,13 @@ export const reproveIdentity = (context: Context): Promise<void> =>
       await holder.settle(change, outcome, owner)
       if (!outcome.ok) throw new CodedError(outcome.code ?? 'internal_error')
       const identity = enrolledOf(context.settings().get('identity')) as Enrolled
+      const { new_public_key: newKey } = change.body
+      const key = describeKey({ ...identity, public_key: newKey })
+      const isTakenUp = identity.public_key === newKey
       context.output.result({ ok: true, ...outcome.result, key: describeKey(identity) }, [
         'This machine has a new key, and whoever has the former one signs for nobody.',
-        ...linesOfKey(identity.public_key, describeKey(identity)),
+        ...linesOfKey(newKey, isTakenUp ? key : { number: null, since: null, expires_at: null }),
+        ...(isTakenUp ? [] : ['The daemon takes it up when it hears from the gateway.']),
         `Level    ${String(outcome.result?.trust_level ?? 'not known')}`,
       ])
     } finally {

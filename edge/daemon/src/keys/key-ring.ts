@@ -15,6 +15,8 @@ export interface KeyRing {
   readonly inUse: () => KeyPair
   /** Reads again what is kept. The key in use stays so while it is kept. */
   readonly reload: () => Promise<void>
+  /** Uses the one of that public key, where it is among them. */
+  readonly use: (publicKey: string) => void
   /** Uses the next of them, where there is another. */
   readonly tryAnother: () => boolean
 }
@@ -78,6 +80,10 @@ export const openKeyRing = async ({ identity, keychain, now = Date.now }: KeyRin
     reload: async () => {
       ring = await readRing(await keychain(), identity())
       if (placeOf(used) < 0) use(ring[0])
+    },
+    use: (publicKey) => {
+      const keys = ring.find((each) => encodeKey(each.publicKey) === publicKey)
+      if (keys !== undefined) use(keys)
     },
     tryAnother: () => {
       if (ring.length < 2) return false

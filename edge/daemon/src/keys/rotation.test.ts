@@ -53,6 +53,10 @@ const createMachine = async (t: ExecutionContext) => {
     })
     const rotation = createRotation({
       ...{ changes, outbox, logger, mayRotate: () => true, onKeys: ring.reload, random: () => 0 },
+      tryKey: async (publicKey) => {
+        await ring.reload()
+        ring.use(publicKey)
+      },
       askInForce: () => {
         asked += 1
       },
@@ -186,8 +190,11 @@ test('a reproof overtakes a rotation that is under way, and needs no former key'
   t.deepEqual((await rotation.prepare()).body, body, 'taken again it is the same')
   const claim = { kind: 'reprove', aud: uuid('a'), op_id, old_public_key: null, ...body } as const
   t.true(verifyKeyProof(claim, body.proof))
-  await rotation.settle(op_id, { ok: true, result: { key_number: 3 } })
-  t.deepEqual([changes.identity().public_key, changes.identity().changes], [body.new_public_key, []])
+  const settled = rotation.settle(op_id, { ok: true, result: { key_number: 3 } })
+  rotation.learn(inForce(body.new_public_key, { number: 3 }))
+  await settled
+  const { public_key, key_number } = changes.identity()
+  t.deepEqual([public_key, key_number, changes.identity().changes], [body.new_public_key, 3, []])
   t.is(machine.names().length, 1)
   // What the gateway says of the overtaken one changes nothing.
   await rotation.settle(opId, { ok: true, result: { key_number: 2 } })
@@ -208,4 +215,33 @@ test('keys take turns while a change is open, and one that is gone is not missed
   await changes.sweep()
   await ring.reload()
   t.deepEqual([used(), ring.tryAnother()], [body.new_public_key, false])
+})
+
+test('a reproof that was begun and never ended does not keep a key from being rotated in time', async (t) => {
+  const machine = await createMachine(t)
+  const { rotation, changes } = await machine.open()
+  await rotation.prepare()
+  rotation.learn(inForce(machine.publicKey, { number: 1, expiresAt: endsIn(60) }))
+  await rotation.idle()
+  t.deepEqual(
+    changes.identity().changes?.map(({ kind }) => kind),
+    ['reprove', 'rotate'],
+  )
+})
+
+test('what somebody on the socket says of a change takes no key from this device', async (t) => {
+  const machine = await createMachine(t)
+  const { rotation, changes, ring, asked } = await machine.open()
+  const { op_id, body } = await rotation.prepare()
+  const { opId } = await rotation.rotate()
+  const used = () => encodeKey(ring.inUse().publicKey)
+  await Promise.all([op_id, opId].map((id) => rotation.settle(id, { ok: true, result: inForce(body.new_public_key) })))
+  t.deepEqual([changes.identity().public_key, machine.names().length], [machine.publicKey, 3])
+  t.is(used(), body.new_public_key, 'it is tried: the gateway may know it')
+  const refused = rotation.settle(op_id, { ok: false, code: 'op_expired' })
+  await rotation.idle()
+  t.deepEqual([machine.names().length, asked()], [3, 1])
+  rotation.learn(inForce(machine.publicKey))
+  await refused
+  t.deepEqual([machine.names().length, used()], [2, machine.publicKey])
 })

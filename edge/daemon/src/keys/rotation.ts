@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '@lenserfight/runtime'
 import { CodedError, limits } from '@lenserfight/schemas'
 import type { Outcome } from '../outbox/decide.ts'
@@ -10,6 +11,8 @@ import type { KeyChanges, ReadyChange } from './key-changes.ts'
 const dayMs = 24 * 3600 * 1000
 /** Between rotations that the daemon begins by itself, after one that was refused for good. */
 const afterFailureMs = 3600 * 1000
+/** How long the gateway may take to say which key is in force, before whoever waits for that is told as it stands. */
+const settleMs = 4_000
 
 export interface RotationOptions {
   readonly changes: KeyChanges
@@ -19,6 +22,8 @@ export interface RotationOptions {
   readonly mayRotate: () => boolean
   /** The keys that are kept changed. */
   readonly onKeys: () => Promise<void>
+  /** Connects under that key, which may be in force: the gateway says whether it is. */
+  readonly tryKey: (publicKey: string) => Promise<void>
   /** Asks the gateway which key is in force. */
   readonly askInForce: () => void
   /** Milliseconds since 1970. */
@@ -35,7 +40,10 @@ export interface Rotation {
   readonly rotate: () => Promise<Operation>
   /** Begins a reproof, or goes on with it: what its owner is to ask the gateway for. */
   readonly prepare: () => Promise<ReadyChange>
-  /** Takes what a change of that operation ended in. */
+  /**
+   * Takes what somebody says that a reproof ended in, and resolves when it has ended or is not known to. Everybody who
+   * reaches the socket may say so, and it ends nothing: which key is in force is for the gateway to say.
+   */
   readonly settle: (opId: string, outcome: Outcome) => Promise<void>
   /** Takes what the gateway says of the key in force; rotates where its end is near or was brought forward. */
   readonly learn: (facts: KeyFacts) => void
@@ -48,12 +56,17 @@ export interface Rotation {
 }
 
 export const createRotation = (options: RotationOptions): Rotation => {
-  const { changes, outbox, logger, mayRotate, onKeys, askInForce, now = Date.now, random = Math.random } = options
+  const { changes, outbox, logger, mayRotate, onKeys, tryKey, askInForce } = options
+  const { now = Date.now, random = Math.random } = options
   // The first day of the time in which people are warned already, so that a fleet does not rotate at one moment.
   const leadMs = limits.keyWarnDays * dayMs - random() * dayMs
   let inForce: string | undefined
   let failedAt = Number.NEGATIVE_INFINITY
   let working: Promise<void> = Promise.resolve()
+  /** Reproofs that are said to have been refused. */
+  const refused = new Map<string, Outcome>()
+  /** Who waits for the end of a reproof. */
+  const waiting = new Map<string, () => void>()
 
   /** One step at a time: a key is neither made twice nor adopted while it is being dropped. */
   const inTurn = <T>(step: () => Promise<T>): Promise<T> => {
@@ -101,17 +114,21 @@ export const createRotation = (options: RotationOptions): Rotation => {
     }
     await onKeys()
     await sweep()
+    refused.delete(op_id)
+    waiting.get(op_id)?.()
   }
   const concludeAll = async (): Promise<void> => {
     for (const change of changesOf(changes.identity())) {
-      await conclude(change, outbox.find(change.op_id)?.outcome ?? null)
+      await conclude(change, outbox.find(change.op_id)?.outcome ?? refused.get(change.op_id) ?? null)
     }
   }
   const isDue = ({ key_expires_at: end, rotation_due }: Enrolled): boolean =>
     rotation_due === true || (end !== undefined && end * 1000 - leadMs <= now())
   const startIf = async (isNeeded: (identity: Enrolled) => boolean): Promise<void> => {
     const identity = changes.identity()
-    if (changesOf(identity).length > 0 || !mayRotate() || now() - failedAt < afterFailureMs) return
+    // A reproof that its owner never asked for, or was never told the end of, stays open and holds up nothing.
+    if (changesOf(identity).some(({ kind }) => kind === 'rotate')) return
+    if (!mayRotate() || now() - failedAt < afterFailureMs) return
     if (isNeeded(identity)) await start()
   }
 
@@ -126,17 +143,28 @@ export const createRotation = (options: RotationOptions): Rotation => {
       }),
     rotate: () => inTurn(start),
     prepare: () => inTurn(() => changes.begin('reprove')),
-    settle: (opId, outcome) =>
-      inTurn(async () => {
-        const change = changesOf(changes.identity()).find(({ op_id }) => op_id === opId)
-        inForce = keyFactsOf(outcome.result).fingerprint ?? inForce
-        if (change !== undefined) await conclude(change, outcome)
-      }),
+    settle: async (opId, outcome) => {
+      const { promise: ended, resolve } = Promise.withResolvers<void>()
+      await inTurn(async () => {
+        const change = changesOf(changes.identity()).find(({ op_id, kind }) => op_id === opId && kind === 'reprove')
+        if (change === undefined) return resolve()
+        waiting.set(opId, resolve)
+        if (outcome.ok) return change.public_key === undefined ? undefined : tryKey(change.public_key)
+        refused.set(opId, outcome)
+        // What was said before may be older than the change.
+        inForce = undefined
+        askInForce()
+      })
+      await Promise.race([ended, sleep(settleMs)])
+      waiting.delete(opId)
+    },
     learn: (facts) => {
       inForce = facts.fingerprint ?? inForce
       byItself(async () => {
         changes.learn(facts)
         await concludeAll()
+        // They may be those of a key that was taken up only now.
+        changes.learn(facts)
         await startIf(isDue)
       })
     },
