@@ -104,6 +104,16 @@ test.serial('each library keeps and finds its own, and a key stays with the one 
   }
 })
 
+test.serial('many may ask at once for what is not there', async (t) => {
+  const service = serviceOf(t)
+  if (service === undefined) return
+  for (const backend of await loadable(service.env)) {
+    const request = { op: 'get', backends: [backend], name: 'none' } as const
+    const said = await Promise.all(Array.from({ length: 12 }, () => askOs(request, os(service.env))))
+    t.true(said.every(({ secret: found }) => found === null))
+  }
+})
+
 test.serial('a key is read from the library that is remembered, whichever is preferred now', async (t) => {
   const service = serviceOf(t)
   if (service === undefined) return

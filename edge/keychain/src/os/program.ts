@@ -36,7 +36,10 @@ const loaders: Readonly<Record<OsBackend, () => Promise<Library>>> = { keytar: l
 
 const load = (backend: OsBackend): Promise<Library | undefined> => loaders[backend]().catch(() => undefined)
 
-/** What is written to find out whether a keychain can be written to; no secret. */
+/**
+ * What is written to find out whether a keychain can be written to; no secret. It stays there: were it removed, whoever
+ * asks at the same time would meet it half gone, and take the keychain for broken.
+ */
 const probe = 'probe'
 
 /**
@@ -46,7 +49,6 @@ const probe = 'probe'
 const checkUnlocked = async (library: Library): Promise<void> => {
   if (process.platform !== 'linux') return
   await library.set(probe, probe)
-  await library.delete(probe)
 }
 
 const getFrom = async (library: Library, name: string): Promise<string | null> => {
