@@ -1,3 +1,5 @@
+import { join } from 'node:path'
+import { takeInstanceLock } from '@lenserfight/daemon/client'
 import { withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
 import { makeLegacyDevice } from '@lenserfight/testkit'
@@ -44,7 +46,12 @@ test.serial('the words of a key are the same on the machine and before its owner
   const { machine } = t.context
   account = String((await machine.login('dana')).lenser_id)
   t.is((await machine.lf(['gateway', 'devices', '--pending'])).stdout, 'No device awaits approval.\n')
-  const made = await machine.ask<{ device_id: string; words: string }>('gateway', 'identity', 'init', '--name', 'build')
+  const init = ['gateway', 'identity', 'init', '--name', 'build']
+  const leave = takeInstanceLock(join(machine.state, 'daemon.lock'))
+  t.deepEqual(codeOf(await machine.lf(init)), [1, 'daemon_running'], 'two at once would take it from each other')
+  leave()
+  const made = await machine.ask<{ device_id: string; words: string }>(...init)
+  t.deepEqual(codeOf(await machine.lf(init)), [1, 'already_enrolled'])
   device = made.device_id
   t.regex(made.words, /^([a-z]{3,8} ){7}[a-z]{3,8}$/)
   t.is((await machine.ask('gateway', 'identity', 'show')).words, made.words)

@@ -62,6 +62,29 @@ const isSpent = async (
   return device !== undefined
 }
 
+/** @throws CodedError `already_enrolled` where this machine has an identity that is of use */
+const checkSpent = async (context: Context, owner: Owner): Promise<void> => {
+  const enrolled = enrolledOf(context.settings().get('identity'))
+  if (enrolled === undefined || (await isSpent(context, owner, enrolled))) return
+  throw new CodedError('already_enrolled', plain(enrolled.name))
+}
+
+/**
+ * Has this machine's identity for itself: two that enrol it at once would make two keys of one name, or take the identity
+ * away from each other; and a daemon of the old identity would go on signing in its name.
+ * @returns gives it up
+ * @throws CodedError `daemon_running`, also where another `init` is at it; `already_enrolled`
+ */
+const holdIdentity = async (context: Context, owner: Owner): Promise<() => void> => {
+  try {
+    return takeInstanceLock(context.edge.lockFile)
+  } catch (error) {
+    if (!(error instanceof CodedError) || error.code !== 'daemon_running') throw error
+    await checkSpent(context, owner)
+    throw new CodedError(error.code, 'or something else has this identity: try again', { cause: error })
+  }
+}
+
 /** Removes every key of an identity that is none any more. */
 const forgetKeys = async (context: Context, { key_name, changes = [], spent_keys = [] }: Identity): Promise<void> => {
   const keychain = await context.keychain()
@@ -73,11 +96,7 @@ const beginIdentity = async (context: Context, owner: Owner, given: InitArgument
   const settings = context.settings()
   const before = settings.get('identity')
   const enrolled = enrolledOf(before)
-  if (enrolled !== undefined) {
-    if (!(await isSpent(context, owner, enrolled))) throw new CodedError('already_enrolled', plain(enrolled.name))
-    // A daemon of the old identity would go on signing in its name.
-    takeInstanceLock(context.edge.lockFile)()
-  }
+  await checkSpent(context, owner)
   const now = wanted(context, given, owner)
   const isSame = Object.entries(now).every(([name, value]) => before?.[name as keyof Identity] === value)
   if (before !== undefined && enrolled === undefined && isSame) return before
@@ -103,6 +122,22 @@ const register = async (context: Context, owner: Owner, identity: Identity, publ
   }
 }
 
+/** Registers this machine under a key of its own, or goes on with what was begun. */
+const enrol = async (context: Context, owner: Owner, given: InitArguments) => {
+  const unlock = await holdIdentity(context, owner)
+  try {
+    const identity = await beginIdentity(context, owner, given)
+    const keys = await ensureKeyPair(await context.keychain(), identity.key_name)
+    const public_key = encodeKey(keys.publicKey)
+    const { device_id, challenge } = await register(context, owner, identity, public_key)
+    const enrolled = { ...identity, device_id, public_key, challenge, challenge_op: newUuidV7() }
+    context.settings().set('identity', { ...enrolled, registered_at: Math.floor(Date.now() / 1000) })
+    return enrolled
+  } finally {
+    unlock()
+  }
+}
+
 /**
  * `lf gateway identity init`: makes this machine's key and registers it (RFC-0003 §5). Taken again after a crash, it
  * goes on where it was: the key's name is kept before the key, and the operation's id before it is sent.
@@ -110,24 +145,12 @@ const register = async (context: Context, owner: Owner, identity: Identity, publ
 export const initIdentity = (context: Context, given: InitArguments): Promise<void> =>
   asOwner(context, async (owner) => {
     const { output } = context
-    const identity = await beginIdentity(context, owner, given)
-    const keys = await ensureKeyPair(await context.keychain(), identity.key_name)
-    const public_key = encodeKey(keys.publicKey)
-    const { device_id, challenge } = await register(context, owner, identity, public_key)
-    const enrolled = { ...identity, device_id, public_key, challenge, challenge_op: newUuidV7() }
-    context.settings().set('identity', { ...enrolled, registered_at: Math.floor(Date.now() / 1000) })
+    const { device_id, name, public_key } = await enrol(context, owner, given)
     const words = fingerprintWords(public_key)
     output.result(
-      {
-        ok: true,
-        device_id,
-        name: identity.name,
-        trust_level: 'pending',
-        fingerprint: fingerprintOf(public_key),
-        words,
-      },
+      { ok: true, device_id, name, trust_level: 'pending', fingerprint: fingerprintOf(public_key), words },
       [
-        `Registered as ${plain(identity.name)}, device ${device_id}.`,
+        `Registered as ${plain(name)}, device ${device_id}.`,
         `Key    ${fingerprintOf(public_key)}`,
         `Words  ${words}`,
         `Next: \`lf gateway serve\` here, then \`lf gateway approve-device ${device_id}\` as its owner, comparing the words.`,
