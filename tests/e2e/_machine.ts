@@ -135,6 +135,11 @@ export class Machine {
     return gone
   }
 
+  /** Gives the daemon a signal that does not end it. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#daemon?.kill(signal)
+  }
+
   async status(): Promise<{
     connection: string
     code: string | null

@@ -66,6 +66,17 @@ test.serial('DG-5: on a healthy machine every check passes, in under 5 s', async
   t.log(of('bus').detail)
 })
 
+test.serial('DG-2: a daemon that hangs is told from a gateway that is gone', async (t) => {
+  const { machine } = t.context
+  machine.signal('SIGSTOP')
+  try {
+    const { exit, checks } = await doctor(machine, '--check', 'daemon,transport')
+    t.deepEqual([exit, codesOf({ checks })], [3, { daemon: 'daemon_unreachable', transport: null }])
+  } finally {
+    machine.signal('SIGCONT')
+  }
+})
+
 test.serial('TS-4: doctor --check transport reports the active bind set', async (t) => {
   const { exit, checks, of } = await doctor(t.context.machine, '--check', 'transport')
   t.deepEqual([exit, checks.length], [0, 1])

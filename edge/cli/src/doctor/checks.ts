@@ -26,14 +26,19 @@ const ifInTime = async <T>(promise: Promise<T>, ms: number): Promise<T | undefin
   return Promise.race([promise.catch(() => undefined), late])
 }
 
-const checkTransport = async (context: Context, facts: Facts, signal: AbortSignal): Promise<Verdict> => {
+const checkTransport = async (
+  context: Context,
+  facts: Facts,
+  { signal, deadlineMs }: { signal: AbortSignal; deadlineMs: number },
+): Promise<Verdict> => {
   const { descriptor } = facts
   if (descriptor === undefined) throw new CodedError('descriptor_missing')
   // What no daemon listens on yet is judged by what one would listen on.
   await resolveBind(context.edge.bind)
   const [connectMs, status] = await Promise.all([
     reachGateway(descriptor.url, signal),
-    facts.daemon().catch(() => undefined),
+    // A daemon that hangs says nothing of the gateway.
+    ifInTime(facts.daemon(), deadlineMs * patience),
   ])
   const bound = Array.isArray(status?.binds) ? status.binds.map(String) : undefined
   return judgeTransport({ url: descriptor.url, connectMs, bound })
@@ -82,7 +87,7 @@ export const checksOf = (context: Context, deadlineMs: number): readonly Check[]
     {
       name: 'transport',
       late: 'gateway_unreachable',
-      ask: (signal) => checkTransport(context, facts(), signal),
+      ask: (signal) => checkTransport(context, facts(), { signal, deadlineMs }),
     },
     { name: 'bus', late: 'answer_timeout', ask: () => checkBus(facts(), deadlineMs) },
     {
