@@ -7,6 +7,7 @@ import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 import type { Context } from './context.ts'
 import { plain } from './output.ts'
+import { readProjectText } from './project/file.ts'
 
 /** What a running local stack says of itself, as far as signing in needs it. */
 const StackFile = Type.Object({
@@ -26,8 +27,11 @@ const readJson = (file: string, readText: (file: string) => string): unknown => 
 }
 
 /** @throws CodedError `descriptor_missing`, `descriptor_invalid` */
-export const readDescriptor = (file: string): Descriptor => {
-  const value = readJson(file, (path) => readFileSync(path, 'utf8'))
+export const readDescriptor = (
+  file: string,
+  readText: (file: string) => string = (path) => readFileSync(path, 'utf8'),
+): Descriptor => {
+  const value = readJson(file, readText)
   if (!Check(Descriptor, value)) throw new CodedError('descriptor_invalid', file)
   return value
 }
@@ -86,7 +90,11 @@ const gatewayOfProject = (context: Context): string | undefined => {
  * @throws CodedError `descriptor_missing`, `descriptor_invalid`, `descriptor_changed`
  */
 export const descriptorOf = (context: Context, file = context.gatewayFile): Descriptor => {
-  const named = file ?? (context.settings().get('descriptor') === undefined ? gatewayOfProject(context) : undefined)
-  const given = named === undefined ? undefined : readDescriptor(resolve(context.config.cwd, named))
-  return pinDescriptor(context.settings(), given, context.edge.stateFolder)
+  const { cwd } = context.config
+  const settings = context.settings()
+  if (file !== undefined) return pinDescriptor(settings, readDescriptor(resolve(cwd, file)), context.edge.stateFolder)
+  const named = settings.get('descriptor') === undefined ? gatewayOfProject(context) : undefined
+  // Nobody named this one here, so it must be nobody else's either.
+  const given = named === undefined ? undefined : readDescriptor(named, readProjectText)
+  return pinDescriptor(settings, given, context.edge.stateFolder)
 }

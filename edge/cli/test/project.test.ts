@@ -203,7 +203,24 @@ test('a project’s file that everybody may write names no gateway', (t) => {
   t.throws(() => readProject(place), { instanceOf: CodedError })
   rmSync(file, { recursive: true })
   symlinkSync(join(place.root, 'nowhere'), file)
-  t.throws(() => readProject(place), { code: 'config_invalid' })
+  t.throws(() => readProject(place), { code: 'insecure_permissions' })
+})
+
+test('a link that somebody put into a shared folder, to a file of one’s own, names no gateway', (t) => {
+  const { file, ...place } = newPlace()
+  const shared = mkdtempSync(join(tmpdir(), 'lf-project-'))
+  folders.push(shared)
+  writeFileSync(file, JSON.stringify({ gateway: 'gateway.json' }))
+  symlinkSync(file, join(shared, '.lenserfight.json'))
+  for (const read of [readProject, findProjectSecrets]) {
+    t.throws(() => read({ ...place, cwd: shared }), { code: 'insecure_permissions' })
+  }
+})
+
+test('a project’s file that somebody made to be slow to read is not', (t) => {
+  const began = performance.now()
+  t.deepEqual(sift({ notes: '-eyJ'.repeat(16_000) }).secrets, [])
+  t.true(performance.now() - began < 500)
 })
 
 test('CO-5: private keys in the environment are found by form and by name, bootstrap secrets are left alone', (t) => {

@@ -76,12 +76,19 @@ const checkStat = (file: string, { uid, mode, size, isFile }: Stat): void => {
   if (size > maxBytes) throw new CodedError('config_invalid', `${file} is over ${maxBytes / 1024} KiB`)
 }
 
-/** @throws CodedError `config_invalid`, `insecure_permissions` */
+/**
+ * The text of a project's file, or of the descriptor that it names. No link is followed: what is somebody's own may lead to
+ * other files where somebody else put a link to it.
+ * @throws CodedError `config_invalid`, `insecure_permissions`
+ */
 export const readProjectText = (file: string): string => {
   let fd: number
   try {
-    fd = openSync(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+    fd = openSync(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0))
   } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ELOOP') {
+      throw new CodedError('insecure_permissions', `${file} is a symbolic link`)
+    }
     throw new CodedError('config_invalid', `${file} cannot be read`, { cause })
   }
   try {
