@@ -40,6 +40,7 @@ In another terminal (keys are kept in files, since this is a development stack, 
   lf gateway identity init --name my-machine            # a key for this machine, registered and pending
   lf gateway serve >"$LENSERFIGHT_HOME/daemon.log" &    # the daemon; it answers the gateway's challenge
   lf gateway approve-device my-machine                  # shows the key, and asks
+  lf gateway doctor                                     # what is wrong here, if anything is
   lf run -- echo hello                                  # runs, attests, shows the level that the server derived
   lf gateway audit verify
 

@@ -319,6 +319,16 @@ test.serial('login --dev believes no stack that somebody else may have put in th
   t.regex(lf('login --dev', { home }).stderr, /insecure_permissions/)
 })
 
+test('lf config unset makes no file where there is none, and the doctor finds one that is not JSON', (t) => {
+  const home = newHome()
+  const file = join(home, '.lenserfight.json')
+  t.is(lf('config unset runner', { home, env: { HOME: home } }).status, 0)
+  t.false(existsSync(file))
+  writeFileSync(file, 'nonsense')
+  const { status, stdout } = lf('gateway doctor --check config --json', { home, env: { HOME: home } })
+  t.deepEqual([status, JSON.parse(stdout).checks[0].code], [3, 'config_invalid'])
+})
+
 test.serial('CO-1: lf config keeps what is known, refuses a secret, and warns of one by name alone', (t) => {
   const home = newHome()
   const env = { HOME: home }
@@ -335,7 +345,7 @@ test.serial('CO-1: lf config keeps what is known, refuses a secret, and warns of
   const listed = spawnSync(lfFile, ['config', 'list', '--json'], {
     ...{ env: { PATH: process.env.PATH, HOME: home }, cwd: home, encoding: 'utf8' },
   })
-  t.deepEqual(JSON.parse(listed.stdout), { file, config: { runner }, secrets: ['provider.openai'] })
+  t.deepEqual(JSON.parse(listed.stdout), { ok: true, file, config: { runner }, secrets: ['provider.openai'] })
   t.regex(listed.stderr, /WARNING: secret_in_config: provider\.openai in /)
   const taken = lf('config unset runner', { home, env })
   t.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { provider: {}, theirs: 1 })

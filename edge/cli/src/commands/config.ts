@@ -13,13 +13,13 @@ export const listConfig = (context: Context): void => {
   const { file, config, secrets } = context.project()
   const lines = Object.entries(config).map(([name, value]) => plain(`${name}=${value}`))
   const where = file === undefined ? `No ${projectFileName} here or above.` : plain(file)
-  context.output.result({ file: file ?? null, config, secrets }, [where, ...lines])
+  context.output.result({ ok: true, file: file ?? null, config, secrets }, [where, ...lines])
 }
 
 /** `lf config get NAME`. */
 export const getConfig = (context: Context, name: ProjectMember): void => {
   const value = context.project().config[name]
-  context.output.result({ name, value: value ?? null }, value === undefined ? [] : [plain(value)])
+  context.output.result({ ok: true, name, value: value ?? null }, value === undefined ? [] : [plain(value)])
 }
 
 /**
@@ -28,6 +28,10 @@ export const getConfig = (context: Context, name: ProjectMember): void => {
  */
 export const setConfig = (context: Context, name: ProjectMember, value: string | undefined): void => {
   const found = context.project().file
+  if (found === undefined && value === undefined) {
+    context.output.result({ ok: true, file: null, name, value: null, stripped: [] }, [`${name} was not set.`])
+    return
+  }
   const file = found ?? join(projectFolders(context.config).at(-1) as string, projectFileName)
   if (value !== undefined && holdsSecret(value)) throw new CodedError('secret_in_config', `${name} is not set`)
   const { [name]: _, ...others } = found === undefined ? {} : parseProjectFile(file, readProjectText(file))
@@ -37,5 +41,7 @@ export const setConfig = (context: Context, name: ProjectMember, value: string |
   }
   const stripped = saveProjectConfig(file, config)
   for (const member of stripped) context.output.note(`${secretWarning(file, member)} It was taken out.`)
-  context.output.result({ ok: true, file, name, value: value ?? null, stripped }, [`Kept in ${plain(file)}.`])
+  context.output.result({ ok: true, file, name, value: value ?? null, stripped }, [
+    `${value === undefined ? 'Taken out of' : 'Kept in'} ${plain(file)}.`,
+  ])
 }

@@ -7,7 +7,7 @@ import { timeOf } from '../output.ts'
 import { connectSession, requestMs } from '../owner/connect.ts'
 import { dropPending, keepSession, type PendingKey, pendingKey } from '../owner/session-keys.ts'
 import { askIssuer, readToken } from '../owner/token.ts'
-import type { Session } from '../profile.ts'
+import { readProfile, type Session } from '../profile.ts'
 
 export interface LoginArguments {
   readonly dev?: boolean | undefined
@@ -92,11 +92,18 @@ export const login = async (context: Context, given: LoginArguments): Promise<vo
     stack === undefined
       ? await signIn(context, descriptor, async () => readToken(tokenFile as string))
       : await signInAtStack(context, descriptor, stack, given.as ?? config.userName)
+  const former = readProfile(context.edge.profileFile).session
   await keepSession(context, session)
   const { gateway_id, lenser: lenser_id, expires_at } = session
   output.result({ ok: true, lenser_id, gateway_id, session: session.kid, expires_at }, [
     `Signed in as Lenser ${lenser_id} at ${descriptor.url} (gateway ${gateway_id}) until ${timeOf(expires_at)}.`,
   ])
+  if (former !== undefined && former.kid !== session.kid && former.expires_at * 1000 > Date.now()) {
+    const whose = former.lenser === session.lenser ? '' : `, of Lenser ${former.lenser},`
+    output.note(
+      `The sign-in before${whose} goes on at the gateway: its account ends it with \`lf sessions revoke ${former.kid}\`.`,
+    )
+  }
   if (config.apiKey() !== undefined) {
     output.note('LENSERFIGHT_API_KEY is set, and goes before this sign-in until you unset it.')
   }

@@ -76,6 +76,9 @@ export const status = async (context: Context): Promise<void> => {
   output.result(report, [
     `Session    ${describeSession(session, now)}`,
     `Device     ${identity === undefined ? 'not enrolled: `lf gateway identity init`' : `${plain(identity.name)} (${identity.device_id})`}`,
+    ...(identity === undefined || session === undefined || identity.lenser === session.lenser
+      ? []
+      : [`Owner      another account than the one signed in: Lenser ${identity.lenser}`]),
     ...(daemon === null ? [] : describeDaemon(daemon, now)),
   ])
   if (failure !== undefined) throw new Told(failure)

@@ -10,8 +10,11 @@ import type { Device } from '../owner/devices.ts'
 export const confirm = async (context: Context, question: string): Promise<boolean> => {
   if (!process.stdin.isTTY) throw new CodedError('usage', 'not a terminal: say --yes to go on without being asked')
   const asking = createInterface({ input: process.stdin, output: process.stderr })
+  // Ctrl-C and Ctrl-D close it, and are no yes: the question would fail, or never be answered.
+  const { promise: closed, resolve } = Promise.withResolvers<string>()
+  asking.once('close', () => resolve(''))
   try {
-    const answer = await asking.question(`${question} [y/N] `)
+    const answer = await Promise.race([asking.question(`${question} [y/N] `).catch(() => ''), closed])
     return /^y(es)?$/i.test(answer.trim())
   } finally {
     asking.close()

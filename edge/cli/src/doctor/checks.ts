@@ -93,11 +93,15 @@ export const checksOf = (context: Context, deadlineMs: number): readonly Check[]
     {
       name: 'config',
       late: 'config_invalid',
-      ask: () =>
-        judgeConfig({
+      ask: () => {
+        const verdict = judgeConfig({
           projectSecrets: findProjectSecrets(context.config),
           environmentSecrets: context.config.environmentSecrets,
-        }),
+        })
+        // A file without a secret may still be one that `lf run` refuses.
+        if (verdict.ok) context.project()
+        return verdict
+      },
     },
   ]
 }

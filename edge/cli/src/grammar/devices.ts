@@ -23,7 +23,7 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
       'The account’s devices',
       (devices) =>
         devices
-          .option('trust', { choices: deviceLevels, describe: 'Only those of this level' })
+          .option('trust', { requiresArg: true, choices: deviceLevels, describe: 'Only those of this level' })
           .option('pending', {
             type: 'boolean',
             default: false,

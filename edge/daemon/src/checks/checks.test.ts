@@ -129,6 +129,7 @@ test('a daemon that answers is judged by whether it has the gateway', (t) => {
   t.true(judgeDaemon({ ...status, connection: 'disconnected', code: 'clock_skew' }).ok, 'that is the clock’s')
   const gone = judgeDaemon({ ...status, connection: 'disconnected', code: 'gateway_unreachable' })
   t.is(gone.ok ? null : gone.code, 'gateway_unreachable')
+  t.regex((!gone.ok && gone.fix) || '', /^It connects again by itself/)
   const refused = judgeDaemon({ ...status, connection: 'refused', code: 'connection_refused' })
   t.is(refused.ok ? null : refused.code, 'connection_refused')
 })

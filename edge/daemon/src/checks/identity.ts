@@ -49,9 +49,15 @@ const refusalOf = (device_id: string, standing: DeviceStanding): Failed | undefi
       ? {
           ok: false,
           code: 'awaiting_device_challenge',
+          detail: 'it has not answered its challenge yet',
           fix: 'Run `lf gateway serve` on this machine, then approve it.',
         }
-      : { ok: false, code: 'device_pending', fix: `As its owner: \`lf gateway approve-device ${device_id}\`.` }
+      : {
+          ok: false,
+          code: 'device_pending',
+          detail: 'it awaits its owner',
+          fix: `As its owner: \`lf gateway approve-device ${device_id}\`.`,
+        }
   }
   if (level === 'unhealthy' || level === 'revoked' || level === 'blocked') {
     return { ok: false, code: `device_${level}`, detail: reason ?? undefined }
