@@ -7,7 +7,6 @@ import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 import type { Context } from './context.ts'
 import { plain } from './output.ts'
-import { readProjectText } from './project/file.ts'
 
 /** What a running local stack says of itself, as far as signing in needs it. */
 const StackFile = Type.Object({
@@ -27,11 +26,8 @@ const readJson = (file: string, readText: (file: string) => string): unknown => 
 }
 
 /** @throws CodedError `descriptor_missing`, `descriptor_invalid` */
-export const readDescriptor = (
-  file: string,
-  readText: (file: string) => string = (path) => readFileSync(path, 'utf8'),
-): Descriptor => {
-  const value = readJson(file, readText)
+export const readDescriptor = (file: string): Descriptor => {
+  const value = readJson(file, (path) => readFileSync(path, 'utf8'))
   if (!Check(Descriptor, value)) throw new CodedError('descriptor_invalid', file)
   return value
 }
@@ -78,23 +74,22 @@ export const pinDescriptor = (settings: Settings, given: Descriptor | undefined,
   return given
 }
 
-/** The gateway that the project's file names, for a machine that has none yet: said, because it decides who is believed. */
-const gatewayOfProject = (context: Context): string | undefined => {
-  const { file, config } = context.project()
-  if (config.gateway !== undefined) context.output.note(plain(`Gateway: ${config.gateway}, named by ${file}`))
-  return config.gateway
-}
-
 /**
- * The gateway of this machine: what the command line names is pinned, as with signing in.
+ * The gateway of this machine: what the command line names is pinned, as with signing in. A project's file is somebody else's
+ * word, and whom this machine believes is decided once: it says what to name, and pins nothing.
  * @throws CodedError `descriptor_missing`, `descriptor_invalid`, `descriptor_changed`
  */
 export const descriptorOf = (context: Context, file = context.gatewayFile): Descriptor => {
-  const { cwd } = context.config
   const settings = context.settings()
-  if (file !== undefined) return pinDescriptor(settings, readDescriptor(resolve(cwd, file)), context.edge.stateFolder)
-  const named = settings.get('descriptor') === undefined ? gatewayOfProject(context) : undefined
-  // Nobody named this one here, so it must be nobody else's either.
-  const given = named === undefined ? undefined : readDescriptor(named, readProjectText)
+  const given = file === undefined ? undefined : readDescriptor(resolve(context.config.cwd, file))
+  if (given === undefined && settings.get('descriptor') === undefined) {
+    const { file: project, config } = context.project()
+    if (config.gateway !== undefined) {
+      throw new CodedError(
+        'descriptor_missing',
+        plain(`${project} names one; if you trust it: --gateway ${config.gateway}`),
+      )
+    }
+  }
   return pinDescriptor(settings, given, context.edge.stateFolder)
 }

@@ -353,6 +353,24 @@ test.serial('CO-1: lf config keeps what is known, refuses a secret, and warns of
   t.is(lf('config set runner nightly', { home, env }).status, 1)
 })
 
+test.serial(
+  'a project that somebody else wrote names no gateway for this machine: it says what to name, and pins nothing',
+  (t) => {
+    const home = newHome()
+    const root_key = encodeKey(generateKeyPair().publicKey)
+    const descriptor = { url: 'nats://127.0.0.1:9', gateway_id: newUuidV7(), root_key }
+    writeFileSync(join(home, 'theirs.json'), JSON.stringify(descriptor), { mode: 0o600 })
+    writeFileSync(join(home, '.lenserfight.json'), JSON.stringify({ gateway: 'theirs.json' }), { mode: 0o600 })
+    const named = lf('login --nonce', { home, env: { HOME: home } })
+    t.is(named.status, 1)
+    t.regex(named.stderr, /^descriptor_missing: .*--gateway .*theirs\.json/)
+    const { store, settings } = openState(readEdgeConfig({ LENSERFIGHT_HOME: join(home, 'lf') }))
+    t.is(settings.get('descriptor'), undefined)
+    store.close()
+    t.is(lf('login --nonce --gateway theirs.json', { home, env: { HOME: home } }).status, 0)
+  },
+)
+
 test.serial('CO-1 CO-5: the doctor finds a secret in a project’s file and a private key in the environment', (t) => {
   const home = newHome()
   const doctor = (env: object) => {
