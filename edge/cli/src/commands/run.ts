@@ -162,7 +162,14 @@ export const run = async (context: Context, args: RunArguments): Promise<number>
   if (end.outputFailure !== null)
     context.output.note(`lf: standard output could not be written: ${end.outputFailure}; what follows of it is lost`)
   const { files: outputs, missing } = await hashOutputs(args.output)
-  await Promise.race([conclude(context, args, { ...asked, outputs, end }, missing), end.signals.interrupted])
+  const left = await Promise.race([
+    conclude(context, args, { ...asked, outputs, end }, missing),
+    end.signals.interrupted,
+  ])
+  if (left !== undefined)
+    context.output.note(
+      `lf: run ${asked.permit.run_id}: interrupted, so the result of its attestation was not waited for`,
+    )
   const signal = end.signal ?? end.interruptedBy
   return signal === null ? exitCodeOf(end) : dieBy(signal)
 }
