@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { connect as dial } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { InfrastructureError } from '@lenserfight/runtime'
 import test, { type ExecutionContext } from 'ava'
 import { connectSystem, type SystemBus } from '../src/index.ts'
@@ -69,7 +70,11 @@ for (const want of ['oldest', 'newest'] as const) {
   })
 
   test.serial(on('without a broker, or with one that says nothing, no answer is taken for one'), async (t) => {
-    await noAnswer(t, () => broker.nats.pause())
+    await noAnswer(t, async () => {
+      broker.nats.pause()
+      // A signal that stops all threads takes its moment on a busy machine.
+      await sleep(300)
+    })
     broker.nats.resume()
     await until('it answers again', () =>
       system.kick(`N${'A'.repeat(55)}`, 1).then(
@@ -78,14 +83,14 @@ for (const want of ['oldest', 'newest'] as const) {
       ),
     )
     await broker.nats.stop()
-    await noAnswer(t, () => {})
+    await noAnswer(t, async () => {})
     await broker.nats.restart()
     await until('it is back', () => system.isConnected())
     t.is(await system.kick(`N${'A'.repeat(55)}`, 1), 'no_server')
   })
 
-  const noAnswer = async (t: ExecutionContext, begin: () => void): Promise<void> => {
-    begin()
+  const noAnswer = async (t: ExecutionContext, begin: () => Promise<void>): Promise<void> => {
+    await begin()
     await t.throwsAsync(system.kick(`N${'A'.repeat(55)}`, 1), { instanceOf: InfrastructureError })
   }
 }

@@ -152,7 +152,7 @@ test.serial('who caused a transition is named with it, and is not changed afterw
   for (const { name, source } of functions) {
     for (const statement of source
       .split(/;\n/)
-      .filter((one) => /UPDATE devices\.registered_devices[^]*SET [^]*trust_level = /.test(one))) {
+      .filter((one) => /UPDATE devices\.registered_devices[\s\S]*SET [\s\S]*trust_level = /.test(one))) {
       t.regex(statement, /trust_actor = /, `${name} does not say who`)
     }
   }
