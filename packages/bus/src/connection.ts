@@ -86,6 +86,7 @@ export const openConnection = async ({ options, timing, logger }: Opening): Prom
     if (connected) {
       connected = false
       events.emit('disconnected')
+      plan.leaving()
     }
     await nc.reconnect()
   }

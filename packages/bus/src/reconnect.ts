@@ -17,6 +17,8 @@ export interface ReconnectPlan {
   readonly delay: () => number
   /** The connection stands: the next loss starts from the shortest delay again. */
   readonly connected: () => void
+  /** The connection is left on purpose, by this client alone: the next attempt comes at once. One that fails is a failure. */
+  readonly leaving: () => void
 }
 
 /** Full jitter: anywhere between the floor and a ceiling that doubles with each failed attempt. */
@@ -47,6 +49,9 @@ export const planReconnects = (timing: ReconnectTiming, now: () => number = Date
     connected: () => {
       failures = 0
       due = undefined
+    },
+    leaving: () => {
+      due = now()
     },
   }
 }

@@ -77,3 +77,16 @@ test('thousands that lose their broker in one moment come back spread', (t) => {
   )
   t.true(busiest < 250, `${busiest} in 100 ms`)
 })
+
+test('who leaves on purpose is back at once; where that fails, it waits like everybody', (t) => {
+  const clock = { now: 1_000_000 }
+  const plan = planReconnects(timing, () => clock.now)
+  const [first = 0] = dialTimes(plan, clock, clock.now, 1)
+  plan.connected()
+  clock.now += 60_000
+  plan.leaving()
+  const left = clock.now
+  const [again = 0, next = 0] = dialTimes(plan, clock, first, 2)
+  t.is(again, left)
+  t.true(next - again >= timing.floorMs, `${next - again} ms after one that failed`)
+})
