@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { CodedError } from '@lenserfight/schemas'
 import { checkKeyName } from './key-name.ts'
@@ -17,17 +17,30 @@ export const createFileKeychain = (folder: string): Keychain => {
     ensurePrivateFolder(folder)
     return join(folder, `${name}.key`)
   }
+  const forget = (file: string): void => {
+    try {
+      rmSync(file, { force: true })
+    } catch (cause) {
+      throw new CodedError('state_unwritable', file, { cause })
+    }
+  }
+  /** What a process that was killed while it wrote this key left of it: a key that nobody would ever remove. */
+  const sweepDrafts = (name: string): void => {
+    const drafts = readdirSync(folder).filter((file) => file.startsWith(`${name}.key.`) && file.endsWith('.tmp'))
+    for (const draft of drafts) forget(join(folder, draft))
+  }
   return {
     backend: 'file',
     get: async (name) => readPrivateFile(fileOf(name))?.trim(),
-    set: async (name, secret) => writePrivateFile(fileOf(name), `${secret}\n`),
+    set: async (name, secret) => {
+      const file = fileOf(name)
+      sweepDrafts(name)
+      writePrivateFile(file, `${secret}\n`)
+    },
     delete: async (name) => {
       const file = fileOf(name)
-      try {
-        rmSync(file, { force: true })
-      } catch (cause) {
-        throw new CodedError('state_unwritable', file, { cause })
-      }
+      sweepDrafts(name)
+      forget(file)
     },
   }
 }

@@ -52,6 +52,19 @@ test('CO-3: the keys folder is made 0700 and its files 0600, whatever the umask'
   t.is(await keychain.get('device-1'), undefined)
 })
 
+test('a key half written by a process that was killed is gone with the next that writes or deletes it', async (t) => {
+  const folder = join(temporary(), 'keys')
+  const keychain = await openKeychain({ ...quiet, folder })
+  const leave = () => writeFileSync(join(folder, 'device-1.key.0a1b2c3d4e5f.tmp'), 'half a key', { mode: 0o600 })
+  leave()
+  await keychain.set('device-1', 'whole')
+  t.deepEqual(readdirSync(folder), ['device-1.key'])
+  leave()
+  writeFileSync(join(folder, 'device-10.key.0a1b2c3d4e5f.tmp'), 'of another', { mode: 0o600 })
+  await keychain.delete('device-1')
+  t.deepEqual(readdirSync(folder), ['device-10.key.0a1b2c3d4e5f.tmp'])
+})
+
 test('CO-3: a folder, a key or a link that others can reach is refused', async (t) => {
   const folder = join(temporary(), 'keys')
   const keychain = await openKeychain({ ...quiet, folder })

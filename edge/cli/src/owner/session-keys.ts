@@ -39,6 +39,8 @@ export const pendingKey = async (context: Context): Promise<PendingKey> => {
   if (pending !== undefined && (await keychain.get(keyNameOf(pending.kid))) !== undefined) {
     return { kid: pending.kid, keys: await readKeyPair(keychain, keyNameOf(pending.kid)) }
   }
+  // Killed while it was kept: what is there of it goes with its name.
+  if (pending !== undefined) await keychain.delete(keyNameOf(pending.kid))
   const keys = generateKeyPair()
   const kid = kidOfKey(keys.publicKey)
   keep(context, { ...rest, pending: { kid } })
