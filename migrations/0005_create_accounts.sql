@@ -25,6 +25,8 @@ CREATE TABLE lensers.sessions (
   scope text NOT NULL DEFAULT 'owner' CHECK (scope IN ('owner', 'api', 'api_approver')),
   -- Of an API key; a sign-in has none.
   name text CHECK (char_length(name) BETWEEN 1 AND 64),
+  -- What a sign-in calls the machine that it was made on, for its owner's eyes alone: nobody checks it.
+  machine text CHECK (char_length(machine) BETWEEN 1 AND 64),
   created_at timestamptz NOT NULL DEFAULT now(),
   expires_at timestamptz NOT NULL,
   revoked_at timestamptz,

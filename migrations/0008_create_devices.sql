@@ -30,6 +30,8 @@ CREATE TABLE devices.registered_devices (
   trust_actor text,
   -- What trust_reason was when the platform blocked the device: it comes back with the level. The transition trigger alone keeps it.
   earlier_reason text,
+  -- Since when it is unhealthy, a block in between included. The transition trigger alone keeps it.
+  unhealthy_since timestamptz,
   challenge bytea CHECK (octet_length(challenge) = 16),
   challenge_expires_at timestamptz,
   challenge_verified_at timestamptz,
@@ -73,7 +75,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF NEW.trust_level <> 'pending' OR NEW.earlier_level IS NOT NULL OR NEW.revoked_at IS NOT NULL THEN
+  IF NEW.trust_level <> 'pending' OR NEW.earlier_level IS NOT NULL OR NEW.unhealthy_since IS NOT NULL
+    OR NEW.revoked_at IS NOT NULL THEN
     RAISE EXCEPTION 'a device starts pending' USING ERRCODE = 'LT002';
   END IF;
   IF NEW.is_legacy AND NOT pg_has_role(session_user, 'ltg_owner', 'MEMBER') THEN
@@ -157,8 +160,8 @@ BEGIN
     RAISE EXCEPTION 'a device keeps its id, its account and where it came from' USING ERRCODE = 'LT003';
   END IF;
   IF NEW.trust_level = OLD.trust_level THEN
-    IF (NEW.earlier_level, NEW.earlier_reason, NEW.revoked_at)
-       IS DISTINCT FROM (OLD.earlier_level, OLD.earlier_reason, OLD.revoked_at) THEN
+    IF (NEW.earlier_level, NEW.earlier_reason, NEW.unhealthy_since, NEW.revoked_at)
+       IS DISTINCT FROM (OLD.earlier_level, OLD.earlier_reason, OLD.unhealthy_since, OLD.revoked_at) THEN
       RAISE EXCEPTION 'only a transition sets these' USING ERRCODE = 'LT002';
     END IF;
     RETURN NEW;
@@ -173,6 +176,11 @@ BEGIN
   END IF;
   NEW.earlier_level := devices.fn_earlier_level(OLD.trust_level, NEW.trust_level, OLD.earlier_level);
   NEW.earlier_reason := CASE WHEN NEW.trust_level = 'blocked' THEN OLD.trust_reason END;
+  -- By the clock that device_keys.since is told by, under the row's lock: which came first can be told.
+  NEW.unhealthy_since := CASE NEW.trust_level
+    WHEN 'unhealthy' THEN coalesce(OLD.unhealthy_since, clock_timestamp())
+    WHEN 'blocked' THEN OLD.unhealthy_since
+  END;
   NEW.approved_at := CASE WHEN OLD.trust_level = 'pending' AND NEW.trust_level = 'approved' THEN now() ELSE OLD.approved_at END;
   NEW.revoked_at := CASE WHEN NEW.trust_level = 'revoked' THEN coalesce(OLD.revoked_at, now()) ELSE OLD.revoked_at END;
   RETURN NEW;

@@ -112,8 +112,8 @@ BEGIN
 
   v_lenser := lensers.fn_profile_of(
     p_token->>'issuer', p_token->>'subject', p_token->'backs_auth_uid' IS NOT DISTINCT FROM 'true'::jsonb);
-  INSERT INTO lensers.sessions (kid, public_key, lenser_id, expires_at)
-  VALUES (v_parts.kid, v_key, v_lenser, now() + make_interval(secs => devices.fn_limit('sessionSeconds')))
+  INSERT INTO lensers.sessions (kid, public_key, lenser_id, machine, expires_at)
+  VALUES (v_parts.kid, v_key, v_lenser, v_parts.body->>'machine', now() + make_interval(secs => devices.fn_limit('sessionSeconds')))
   ON CONFLICT (kid) DO NOTHING;
   SELECT * INTO STRICT v_session FROM lensers.sessions WHERE kid = v_parts.kid FOR UPDATE;
   -- A key speaks for one account, one that was revoked never again, and an API key signs nobody in, whatever the door said.
@@ -125,7 +125,8 @@ BEGIN
     RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('session_expired'));
   END IF;
   UPDATE lensers.sessions
-     SET expires_at = now() + make_interval(secs => devices.fn_limit('sessionSeconds'))
+     SET expires_at = now() + make_interval(secs => devices.fn_limit('sessionSeconds')),
+         machine = coalesce(v_parts.body->>'machine', machine)
    WHERE kid = v_parts.kid
   RETURNING * INTO v_session;
   RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_ok(jsonb_build_object(

@@ -1,6 +1,25 @@
 -- What an account or a device may ask of itself. No operations: the newest answer wins, nothing is stored.
 SET LOCAL ROLE ltg_owner;
 
+-- What an owner weighs before a device works again: which key it has since when, since when it is unhealthy, and whether
+-- its key was replaced meanwhile, which whoever holds it may do. Times are Unix seconds.
+CREATE FUNCTION devices.fn_show_key(p_device devices.registered_devices)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_since timestamptz := (
+    SELECT k.since FROM devices.device_keys k WHERE k.device_id = p_device.id AND k.number = p_device.key_number);
+BEGIN
+  RETURN jsonb_build_object(
+    'key_number', p_device.key_number,
+    'key_changed_at', devices.fn_unix(v_since),
+    'unhealthy_since', devices.fn_unix(p_device.unhealthy_since),
+    'key_changed_while_unhealthy', coalesce(v_since > p_device.unhealthy_since, false));
+END
+$$;
+
 -- How a device is shown to its owner. Times are Unix seconds.
 CREATE FUNCTION devices.fn_show_device(p_device devices.registered_devices)
 RETURNS jsonb
@@ -15,7 +34,6 @@ AS $$
     'trust_level', p_device.trust_level,
     'trust_reason', p_device.trust_reason,
     'fingerprint', devices.fn_fingerprint(coalesce(p_device.public_key, p_device.submitted_public_key)),
-    'key_number', p_device.key_number,
     'key_expires_at', devices.fn_unix(p_device.key_expires_at),
     'former_key_until', CASE WHEN p_device.former_key_until > now() THEN devices.fn_unix(p_device.former_key_until) END,
     'legacy', p_device.is_legacy,
@@ -23,7 +41,7 @@ AS $$
     'last_heartbeat_at', devices.fn_unix(p_device.last_heartbeat_at),
     'daemon_version', p_device.daemon_version,
     'gateway_status', p_device.gateway_status,
-    'created_at', devices.fn_unix(p_device.created_at))
+    'created_at', devices.fn_unix(p_device.created_at)) || devices.fn_show_key(p_device)
 $$;
 
 -- The account's devices, living ones first, newest first: as many as fit into an answer of 192 KiB. `more` says that there
@@ -106,6 +124,7 @@ BEGIN
       'lenser_id', session.lenser_id,
       'kind', CASE session.scope WHEN 'owner' THEN 'sign-in' ELSE 'api_key' END,
       'name', session.name,
+      'machine', session.machine,
       'scope', session.scope,
       'expires_at', devices.fn_unix(session.expires_at),
       'devices', (SELECT count(*) FROM devices.registered_devices

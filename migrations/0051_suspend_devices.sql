@@ -14,8 +14,11 @@ AS $$
   END
 $$;
 
--- Commits what a suspension or its end came to.
-CREATE FUNCTION devices.fn_commit_suspension(p_request devices.request, p_device devices.registered_devices)
+-- Commits what a suspension or its end came to. p_before: the device as it was, so that whoever ends a suspension is told what
+-- happened in it.
+CREATE FUNCTION devices.fn_commit_suspension(
+  p_request devices.request, p_before devices.registered_devices, p_device devices.registered_devices
+)
 RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -25,7 +28,9 @@ BEGIN
     'device_id', p_device.id,
     'name', p_device.name,
     'trust_level', p_device.trust_level,
-    'trust_reason', p_device.trust_reason)));
+    'trust_reason', p_device.trust_reason,
+    'former_reason', CASE WHEN p_before.trust_level <> p_device.trust_level THEN p_before.trust_reason END)
+    || devices.fn_show_key(p_before)));
 END
 $$;
 
@@ -59,7 +64,7 @@ BEGIN
      WHERE id = v_device.id
     RETURNING * INTO v_device;
   END IF;
-  RETURN devices.fn_commit_suspension(v_request, v_device);
+  RETURN devices.fn_commit_suspension(v_request, v_device, v_device);
 END
 $$;
 
@@ -84,6 +89,7 @@ DECLARE
   v_request devices.request := devices.fn_request_open(p_envelope, 'reinstate', true);
   v_own record;
   v_device devices.registered_devices;
+  v_before devices.registered_devices;
   v_refusal jsonb;
 BEGIN
   IF v_request.outcome IS NOT NULL THEN
@@ -91,6 +97,7 @@ BEGIN
   END IF;
   SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
   v_device := v_own.device;
+  v_before := v_device;
   v_refusal := v_own.refusal;
   v_refusal := coalesce(v_refusal, devices.fn_suspension_refusal(v_device));
   IF v_refusal IS NULL AND v_device.trust_level = 'unhealthy' AND v_device.trust_reason = 'identity_forked' THEN
@@ -105,7 +112,7 @@ BEGIN
      WHERE id = v_device.id
     RETURNING * INTO v_device;
   END IF;
-  RETURN devices.fn_commit_suspension(v_request, v_device);
+  RETURN devices.fn_commit_suspension(v_request, v_before, v_device);
 END
 $$;
 

@@ -11,6 +11,7 @@ AS $$
     'session', p_session.kid,
     'kind', CASE p_session.scope WHEN 'owner' THEN 'sign-in' ELSE 'api_key' END,
     'name', p_session.name,
+    'machine', p_session.machine,
     'scope', p_session.scope,
     'created_at', devices.fn_unix(p_session.created_at),
     'expires_at', devices.fn_unix(p_session.expires_at),

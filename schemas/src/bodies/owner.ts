@@ -3,9 +3,16 @@ import { deviceLevels } from '../ladders.ts'
 import { limits } from '../limits.ts'
 import { Bytes32, Bytes64, body, operation, ShortText, UnixSeconds, Uuid } from './common.ts'
 
-/** Registers the session key that signs this envelope for the account that the token names. */
+/** A name that people see in lists: whatever they can read, and nothing that a terminal obeys. */
+const Name = Type.String({ minLength: 1, maxLength: limits.deviceNameChars, pattern: '^[^\\p{C}]+$' })
+
+/**
+ * Registers the session key that signs this envelope for the account that the token names. `machine`: what the list of sessions
+ * calls where it was made; nothing rests on it.
+ */
 export const LoginBody = operation('login', {
   public_key: Bytes32,
+  machine: Type.Optional(Name),
   token: Type.String({
     minLength: 16,
     maxLength: limits.tokenBytes,
@@ -15,7 +22,7 @@ export const LoginBody = operation('login', {
 
 /** RFC §5: a new device with its public key; it starts `pending` (DR-2). */
 export const RegisterBody = operation('register', {
-  name: Type.String({ minLength: 1, maxLength: limits.deviceNameChars, pattern: '^[^\\p{C}]+$' }),
+  name: Name,
   device_type: Type.Union([
     Type.Literal('desktop'),
     Type.Literal('laptop'),
@@ -52,7 +59,7 @@ export const SessionRevokeBody = operation('session_revoke', { session: Uuid })
  * broker nor the database ever holds what could sign in.
  */
 export const ApiKeyCreateBody = operation('api_key_create', {
-  name: Type.String({ minLength: 1, maxLength: limits.deviceNameChars, pattern: '^[^\\p{C}]+$' }),
+  name: Name,
   public_key: Bytes32,
   may_approve: Type.Boolean(),
   expires_in_days: Type.Integer({ minimum: 1, maximum: limits.apiKeyMaxDays }),

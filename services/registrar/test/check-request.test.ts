@@ -71,6 +71,14 @@ test('malformed_envelope, not_canonical: bytes that are no envelope', (t) => {
   t.is(code(Buffer.concat([good, Buffer.from(' ')])), 'not_canonical')
 })
 
+test('a login may name its machine, in so many characters that no terminal obeys', (t) => {
+  const named = (machine: unknown) =>
+    judge({ body: { ...login(), machine }, kind: 'login', lenser: nilUuid, signer: undefined })
+  for (const machine of ['Sam’s laptop', '𝔻'.repeat(64)]) t.is(named(machine), 'ok', machine)
+  for (const machine of ['', 'a'.repeat(65), 'two\nlines', 'red\u001b[31m', 'a\u202eb', null, 7])
+    t.is(named(machine), 'malformed_body', String(machine))
+})
+
 test('a login names its own key: nobody on record, at the door without an account, kid and key agreeing', (t) => {
   const other = generateKeyPair()
   t.is(judge({ body: login(), kind: 'login', lenser: nilUuid, signer: undefined }), 'ok')

@@ -31,8 +31,33 @@ test('sessions: an account sees its own, living ones first, and which one asks',
   t.true(Math.abs(created_at - Date.now() / 1000) < 60)
   t.is(expires_at, created_at + 30 * 24 * 3600)
   t.deepEqual(shown, {
-    ...{ session: first.kid, kind: 'sign-in', name: null, scope: 'owner', revoked_at: null, current: true },
+    ...{
+      session: first.kid,
+      kind: 'sign-in',
+      name: null,
+      machine: null,
+      scope: 'owner',
+      revoked_at: null,
+      current: true,
+    },
   })
+})
+
+test('sessions: each names the machine that its sign-in named, and the newest name counts', async (t) => {
+  const subject = randomUUID()
+  const [key, mine] = [newKey(), await anotherOf(subject)]
+  const machineOf = async () => (await sessionsOf(mine)).sessions.find(({ session }) => session === key.kid)?.machine
+  for (const [members, shown] of [
+    [{ machine: 'Sam’s laptop' }, 'Sam’s laptop'],
+    [{}, 'Sam’s laptop'],
+    [{ machine: 'build 7' }, 'build 7'],
+  ] as const) {
+    resultOf(await world().login(key, token(subject), operation(members)))
+    t.is(await machineOf(), shown)
+  }
+  const speaker = { ...key, lenser: mine.lenser }
+  t.is(resultOf(await world().ask(speaker, 'status', {})).machine, 'build 7')
+  t.is(resultOf(await world().ask(mine, 'status', {})).machine, null)
 })
 
 test('sessions: however many there are, the answer fits into an envelope and says that there is more', async (t) => {

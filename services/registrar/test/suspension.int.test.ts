@@ -1,3 +1,4 @@
+import { encodeKey } from '@lenserfight/envelope'
 import type { DeviceLevel } from '@lenserfight/schemas'
 import { setLevel } from '@lenserfight/testkit'
 import test from 'ava'
@@ -176,4 +177,46 @@ test('paused: a status tells device and session whether the account’s runners 
   t.is(resultOf(await world().ask(other, 'status', {})).paused, false)
   await set(false)
   t.deepEqual(await paused(), [false, false])
+})
+
+const shownOf = async (session: Session, device: Device) => {
+  const { devices } = resultOf(await world().ask(session, 'list', {})) as { devices: Record<string, unknown>[] }
+  return devices.find(({ device_id }) => device_id === device.kid) ?? {}
+}
+/** Replaces a device's key as the registrar does; what it is from then on. */
+const rotated = async (device: Device): Promise<Device> => {
+  const to = newKey()
+  const signed = sign(device, 'rotate', world().rotation(device, to))
+  const verdict = await world().claimIngress(signed)
+  if (verdict !== 'ok') throw new Error(verdict)
+  const [outcome] = await world().store.rotate([signed.text], [encodeKey(device.publicKey)])
+  resultOf(outcome as never)
+  return { ...device, key: to.key, publicKey: to.publicKey }
+}
+
+test('the owner who reinstates a device is told why it was suspended and whether its key changed meanwhile', async (t) => {
+  const session = await world().newSession()
+  const device = await rotated(await deviceAt(session))
+  t.like(await shownOf(session, device), { key_number: 2, unhealthy_since: null, key_changed_while_unhealthy: false })
+  const suspended = resultOf(await suspend(session, device, { reason: 'lost' }))
+  t.like(suspended, { key_number: 2, former_reason: null, key_changed_while_unhealthy: false })
+  t.true(Math.abs((suspended.unhealthy_since as number) - Date.now() / 1000) < 60)
+  t.true((suspended.key_changed_at as number) <= (suspended.unhealthy_since as number))
+
+  await rotated(device)
+  const platform = (call: string) => world().query(`SELECT devices.${call}($1, 'a look at it')`, [device.kid])
+  await platform('fn_device_block')
+  await platform('fn_device_unblock')
+  const shown = await shownOf(session, device)
+  const { unhealthy_since } = suspended
+  const known = { key_number: 3, unhealthy_since, key_changed_while_unhealthy: true }
+  t.like(shown, { ...known, trust_reason: 'suspended by its owner: lost' }, 'a block in between hides nothing')
+  const reinstated = resultOf(await reinstate(session, device))
+  t.like(reinstated, { ...known, key_changed_at: shown.key_changed_at, former_reason: 'suspended by its owner: lost' })
+  t.like(await shownOf(session, device), { unhealthy_since: null, key_changed_while_unhealthy: false })
+
+  const again = resultOf(await suspend(session, device))
+  t.false(again.key_changed_while_unhealthy, 'what happened in an earlier suspension is over')
+  t.like(resultOf(await reinstate(session, device)), { key_changed_while_unhealthy: false })
+  t.like(resultOf(await reinstate(session, device)), { former_reason: null, unhealthy_since: null }, 'nothing to clear')
 })
