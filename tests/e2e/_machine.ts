@@ -50,10 +50,12 @@ export class Machine {
   }
 
   get env(): NodeJS.ProcessEnv {
+    const { PATH, NODE_COMPILE_CACHE } = process.env
     const home = { LENSERFIGHT_HOME: join(this.home, 'lf') }
     // Many daemons run on the machine of a test: each takes a free port.
     return {
-      PATH: process.env.PATH,
+      PATH,
+      ...(NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE }),
       ...home,
       LF_GATEWAY_KEY_FILE_FALLBACK: '1',
       LF_GATEWAY_PORT: '0',

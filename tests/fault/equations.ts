@@ -64,7 +64,7 @@ const operationEquations = ({ fleet, settled, stored }: Books, began: number): E
     ['1 settled once = settled', heard.size, settled.length],
     ['1 settled ok = settled', count(settled, ({ outcome }) => outcome.ok), settled.length],
     ['2 contradicting receipts = 0', over(({ contradictions }) => contradictions.length), 0],
-    ['2 refusals heard = 0', over(({ outcomes }) => count(outcomes.values(), ({ ok }) => !ok)), 0],
+    ...refusalEquations(fleet),
     ['2 receipts nobody asked for = 0', over((client) => client.stats().unknown), 0],
     ['2 receipts by no key of the gateway = 0', over((client) => client.stats().untrusted), 0],
     ['3 stored operations = settled operations', stored.length, count(settled, ({ kind }) => kinds[kind].operation)],
@@ -72,6 +72,13 @@ const operationEquations = ({ fleet, settled, stored }: Books, began: number): E
     ['3 results stored as heard = stored', count(stored, isAsHeard), stored.length],
     ['3 applied from an envelope sent for it', count(stored, (row) => isSentFor(row, endOf(row))), stored.length],
   ]
+}
+/** One in all, and one for each code that was heard, so that a failure says which. */
+const refusalEquations = (fleet: Fleet): Equation[] => {
+  const outcomes = fleet.clients.flatMap((client) => [...client.outcomes.values()])
+  const codes = outcomes.flatMap(({ ok, code }) => (ok ? [] : [code ?? 'none']))
+  const named = [...new Set(codes)].map((code): Equation => [`2 ${code} heard = 0`, count(codes, (c) => c === code), 0])
+  return [['2 refusals heard = 0', codes.length, 0], ...named]
 }
 const isSentFor = ({ digest }: Stored, end: Settled | undefined): boolean => end?.digests.includes(digest) ?? false
 

@@ -42,7 +42,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv = process.env): LocalEnvi
       join(tmp, `ltg-${uid ?? 'user'}-cache`),
     ],
     tmp,
-    childEnv: pick(env, ['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR']),
+    childEnv: pick(env, ['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'NODE_COMPILE_CACHE']),
     inherited: env,
   }
 }

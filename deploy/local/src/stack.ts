@@ -113,40 +113,31 @@ async function start(options: Started): Promise<Stack> {
   const callout = createAccount()
   const [edgeUser, systemUser] = [makeBusUser(), makeBusUser()]
 
-  onStep('PostgreSQL')
-  const postgres = await startPostgres({
-    env,
-    run,
-    log: join(logDir, 'postgres.log'),
-    ...(options.fsync === undefined ? {} : { fsync: options.fsync }),
-  })
-  const owner = await prepareDatabase(postgres.owner, env)
-
-  onStep('nats-server')
-  const nats = await startNats({
-    env,
-    run,
-    log: join(logDir, 'nats.log'),
-    nats: options.nats ?? (await ensureNatsServer({ env, want: 'default' })),
-    configText: brokerConfig({
-      workers: Object.fromEntries([...users].map(([name, user]) => [name, user.publicKey])) as Record<
-        ServiceName,
-        string
-      >,
-      system: systemUser.publicKey,
-      calloutIssuer: callout.getPublicKey(),
-      callout: options.callout ?? true,
-      edgeUsers: options.callout === false ? [edgeUser.publicKey] : [],
-    }),
-  })
-
   const descriptionFile = join(dir, 'stack.json')
   rmSync(descriptionFile, { force: true })
   // Nothing to say before everything is there.
   let sayChange = () => {}
   const supervisor = createSupervisor({ run, logDir, onChange: () => sayChange() })
-  onStep('issuer')
-  const issuer = await startIssuer({ dir, env, supervisor })
+
+  onStep('PostgreSQL, nats-server and the issuer')
+  const workers = Object.fromEntries([...users].map(([name, user]) => [name, user.publicKey]))
+  const [{ postgres, owner }, nats, issuer] = await all([
+    startDatabase(options, logDir),
+    startNats({
+      env,
+      run,
+      log: join(logDir, 'nats.log'),
+      nats: options.nats ?? (await ensureNatsServer({ env, want: 'default' })),
+      configText: brokerConfig({
+        workers: workers as Record<ServiceName, string>,
+        system: systemUser.publicKey,
+        calloutIssuer: callout.getPublicKey(),
+        callout: options.callout ?? true,
+        edgeUsers: options.callout === false ? [edgeUser.publicKey] : [],
+      }),
+    }),
+    startIssuer({ dir, env, supervisor }),
+  ])
   const gatewayId = randomUUID()
   const keys = makeGatewayKeys(gatewayId)
   const descriptor: Descriptor = { url: nats.url, gateway_id: gatewayId, root_key: keys.rootKey }
@@ -182,28 +173,26 @@ async function start(options: Started): Promise<Stack> {
     gateway: { descriptor: descriptorFile, gateway_id: gatewayId, logs: logDir },
   })
 
-  for (const service of serviceNames) {
-    const count = options.replicas?.[service] ?? 1
-    onStep(count === 1 ? service : `${service} × ${count}`)
-    const started = Array.from({ length: count }, (_, index) => {
+  onStep(serviceNames.map((service) => named(service, options.replicas?.[service])).join(', '))
+  // All at once: each waits for what it needs of the others, as after a power failure.
+  const starts = serviceNames.map((service) => {
+    const started = Array.from({ length: options.replicas?.[service] ?? 1 }, (_, index) => {
       const name = index === 0 ? service : `${service}-${index + 1}`
       const config = writeWorkerConfig(world, service, name, users.get(service) as BusUser)
+      const main = join(env.repository, 'services', service, 'src/main.ts')
       return supervisor.start({
         name,
         command: process.execPath,
-        args: [
-          ...(nodeFlags[service] ?? []),
-          join(env.repository, 'services', service, 'src/main.ts'),
-          '--config',
-          config,
-        ],
+        args: [...(nodeFlags[service] ?? []), main, '--config', config],
         env: env.childEnv,
         cwd: dir,
         ready: () => isReady(healthFileOf(dir, name)),
+        readyMs: 60_000,
       })
     })
-    replicas.set(service, await Promise.all(started))
-  }
+    return Promise.all(started).then((list) => [service, list] as const)
+  })
+  for (const [service, list] of await all(starts)) replicas.set(service, list)
   sayChange = () => writePrivateJson(descriptionFile, describe())
   sayChange()
 
@@ -244,6 +233,22 @@ const asRole = (owner: PgConnection, role: string): PgConnection => ({
   user: role,
   password: rolePassword(owner, role),
 })
+
+/** How a step names the replicas of a service. */
+const named = (service: ServiceName, count = 1): string => (count === 1 ? service : `${service} × ${count}`)
+
+/** Waits until each came to its end, so that a failure leaves nothing behind that still starts, then throws the first. */
+async function all<const T extends readonly Promise<unknown>[]>(starts: T): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
+  const failed = (await Promise.allSettled(starts)).find((end) => end.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
+  return (await Promise.all(starts)) as { [K in keyof T]: Awaited<T[K]> }
+}
+
+async function startDatabase({ env, run, fsync }: Started, logDir: string) {
+  const log = join(logDir, 'postgres.log')
+  const postgres = await startPostgres({ env, run, log, ...(fsync === undefined ? {} : { fsync }) })
+  return { postgres, owner: await prepareDatabase(postgres.owner, env) }
+}
 
 /** Makes the gateway's database, applies every migration and gives the services' roles their passwords. */
 async function prepareDatabase(admin: PgConnection, env: LocalEnvironment): Promise<PgConnection> {

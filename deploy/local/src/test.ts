@@ -39,6 +39,8 @@ async function testRun(args: string[]): Promise<{ output: string; exitCode: numb
       LTG_TEST_LOGS: logs,
       // Whatever a test leaves behind when it is killed goes with the run.
       TMPDIR: ownFolder(join(run.folder, 'tmp'), 0o711),
+      // Some thousand processes of the same sources: each compiles what none before it did.
+      NODE_COMPILE_CACHE: ownFolder(join(run.folder, 'compiled')),
     }
     return await runAva(args, { ...env.inherited, ...run.mark, ...given }, stop)
   } finally {
