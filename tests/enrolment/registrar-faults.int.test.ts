@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { generateKeyPair } from '@lenserfight/envelope'
+import type { Worker } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
 import { testStack } from '@lenserfight/testkit/stack'
 import test, { type ExecutionContext } from 'ava'
@@ -49,6 +50,32 @@ test('law 6: the database gone, it is not ready, says unavailable, and goes on b
   t.is(codeOf(await answered), 'ok')
   t.is(codeOf(await edge.ask(session, 'approve', operation({ device_id: device.kid }))), 'ok')
   t.is(stack.workers('registrar')[0]?.pid, pid, 'the same process')
+})
+
+test('one that has just started takes no request before it knows whether the database answers', async (t) => {
+  const { stack, edge } = await setUp(t, 1)
+  const session = await edge.session('early')
+  const registrar = stack.workers('registrar')[0] as Worker
+  await registrar.stop()
+  const health = join(stack.dir, 'health', 'registrar.json')
+  // New connections wait, neither made nor refused.
+  process.kill(stack.postgres.pid, 'SIGSTOP')
+  const back = registrar.start()
+  try {
+    t.true(await eventually(async () => existsSync(health)))
+    for (const end = Date.now() + 1500; Date.now() < end; ) {
+      const reply = await edge.send(
+        `ltg.v1.ask.${session.lenser}.${session.kid}.list`,
+        edge.sign(session, 'list', {}),
+        100,
+      )
+      t.is(codeOf(reply), 'nothing')
+    }
+  } finally {
+    process.kill(stack.postgres.pid, 'SIGCONT')
+  }
+  await back
+  t.is(codeOf(await edge.ask(session, 'list')), 'ok')
 })
 
 /** Asks until there is a final answer, as an edge does: signed anew each time. */

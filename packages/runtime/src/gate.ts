@@ -6,6 +6,8 @@ export interface Gate {
   readonly isOpen: () => boolean
   /** Somebody's call failed: probes at once. One lost race or busy moment does not close it, a failing probe does. */
   readonly suspect: () => void
+  /** Resolves after the first probe, whatever it found: before that nothing is known, and a closed gate says nothing. */
+  readonly looked: Promise<void>
   readonly stop: () => void
 }
 
@@ -28,6 +30,7 @@ export const createGate = ({ probe, onProbe, logger, everyMs = 1000, retryMs = 2
   let stopped = false
   let probing = false
   let timer: NodeJS.Timeout | undefined
+  const { promise: looked, resolve: onLooked } = Promise.withResolvers<void>()
 
   const turn = (next: boolean, cause?: unknown): void => {
     if (stopped) return
@@ -50,12 +53,14 @@ export const createGate = ({ probe, onProbe, logger, everyMs = 1000, retryMs = 2
       turn(false, cause)
     }
     probing = false
+    onLooked()
     if (!stopped) timer = setTimeout(check, open ? everyMs : retryMs)
   }
   void check()
   return {
     isOpen: () => open,
     suspect: () => void check(),
+    looked,
     stop: () => {
       stopped = true
       clearTimeout(timer)

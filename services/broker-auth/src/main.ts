@@ -69,6 +69,8 @@ const notices = listenToNotices({
 })
 lifecycle.onStop('notices', notices.stop, 5000)
 
+// A replica that has just started takes no connection from those that could admit it, only to say that it cannot yet.
+await gate.looked
 parts.callout = startCallout({
   bus,
   signer,

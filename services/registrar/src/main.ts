@@ -74,6 +74,8 @@ const desk = createDesk({
 })
 figures.requests = desk.figures
 lifecycle.onStop('requests', desk.idle, 10_000)
+// A replica that has just started takes no request from those that could answer it, only to say that it cannot yet.
+await gate.looked
 const requests = listen({
   bus,
   subjects: flows.registrar.subscribes,

@@ -34,7 +34,7 @@ const setUp = (over: Over = {}, bounds = { at_once: 2, waiting: 3, per_kid: 2 })
     send: (request, reply) => sent.push({ request, reply }),
     unproven: takes(over.budget ?? 100),
     lines: { proven: takes(over.provenLines ?? 100), unproven: takes(over.unprovenLines ?? 100) },
-    gate: { isOpen: () => over.isOpen ?? true, suspect: () => suspected++, stop: () => {} },
+    gate: { isOpen: () => over.isOpen ?? true, looked: Promise.resolve(), suspect: () => suspected++, stop: () => {} },
     logger: over.logger ?? logger,
     bounds,
   })
