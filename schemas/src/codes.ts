@@ -179,6 +179,10 @@ export const reasons = {
   },
 
   not_signed_in: { next: 'stop', message: 'Nobody is signed in on this machine. Run `lf login`.', exit: 2 },
+  profile_busy: {
+    next: 'wait',
+    message: 'Another lf on this machine is signing in or out. Wait until it has ended, and try again.',
+  },
   not_enrolled: { next: 'stop', message: 'This machine is not enrolled. Run `lf gateway identity init`.', exit: 5 },
   already_enrolled: { next: 'stop', message: 'This machine is enrolled already. `lf gateway status` shows it.' },
   daemon_unreachable: {

@@ -2,7 +2,7 @@
 export { checkStateFolder, openState } from './boot.ts'
 export { type EdgeConfig, type EdgeEnvironment, type EdgePaths, edgePaths, readEdgeConfig, readPort } from './config.ts'
 export { describeKey } from './describe.ts'
-export { takeInstanceLock } from './instance-lock.ts'
+export { takeInstanceLock, tryLock } from './instance-lock.ts'
 export { decideChange, keyFactsOf } from './keys/change.ts'
 export { fingerprintOf } from './keys/fingerprint.ts'
 export { createKeyChanges, type ReadyChange } from './keys/key-changes.ts'

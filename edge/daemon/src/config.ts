@@ -36,6 +36,8 @@ export interface EdgePaths {
   /** `~/.lenserfight`: the session's file. */
   readonly profileFolder: string
   readonly profileFile: string
+  /** Held by whoever changes that file. */
+  readonly profileLockFile: string
   /** `~/.lenserfight/gateway`: the daemon's own (CO-3). */
   readonly stateFolder: string
   readonly stateFile: string
@@ -71,6 +73,7 @@ export const edgePaths = (env: EdgeEnvironment = process.env): EdgePaths => {
   return {
     profileFolder,
     profileFile: join(profileFolder, 'lenserfight.json'),
+    profileLockFile: join(profileFolder, 'lenserfight.lock'),
     keysFolder: join(stateFolder, 'keys'),
     stateFolder,
     stateFile: join(stateFolder, 'state.db'),

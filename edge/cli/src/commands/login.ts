@@ -5,6 +5,7 @@ import type { Context } from '../context.ts'
 import { descriptorOf, readStack, type StackFile } from '../descriptor.ts'
 import { timeOf } from '../output.ts'
 import { connectSession, requestMs } from '../owner/connect.ts'
+import { holdProfile } from '../owner/profile-lock.ts'
 import { dropPending, keepSession, type PendingKey, pendingKey } from '../owner/session-keys.ts'
 import { askIssuer, readToken } from '../owner/token.ts'
 import { readProfile, type Session } from '../profile.ts'
@@ -74,26 +75,39 @@ const signInAtStack = async (
   }
 }
 
+/** Keeps what a sign-in gives, and says whose session it took the place of. */
+const keepSignIn = async (
+  context: Context,
+  sign: () => Promise<Session>,
+): Promise<{ session: Session; former: Session | undefined }> =>
+  holdProfile(context, async () => {
+    const session = await sign()
+    const former = readProfile(context.edge.profileFile).session
+    await keepSession(context, session)
+    return { session, former }
+  })
+
 /** `lf login`: registers a session key for the account that a token names. */
 export const login = async (context: Context, given: LoginArguments): Promise<void> => {
   const { config, output } = context
   const stack = given.dev ? readStack(given.stack, config.cwd) : undefined
   const descriptor = descriptorOf(context, context.gatewayFile ?? stack?.gateway.descriptor)
   if (given.nonce) {
-    const { kid } = await pendingKey(context)
-    output.result({ nonce: kid, audience: descriptor.gateway_id }, [kid])
+    const { kid } = await holdProfile(context, () => pendingKey(context))
+    output.result({ ok: true, nonce: kid, audience: descriptor.gateway_id }, [kid])
     return
   }
   const { tokenFile } = given
   if (stack === undefined && tokenFile === undefined) {
     throw new CodedError('usage', 'give --token-file FILE, or --dev with a local stack')
   }
-  const session =
+  // Read before anything is held: standard input may be a person's.
+  const token = tokenFile === undefined ? '' : readToken(tokenFile)
+  const { session, former } = await keepSignIn(context, () =>
     stack === undefined
-      ? await signIn(context, descriptor, async () => readToken(tokenFile as string))
-      : await signInAtStack(context, descriptor, stack, given.as ?? config.userName)
-  const former = readProfile(context.edge.profileFile).session
-  await keepSession(context, session)
+      ? signIn(context, descriptor, async () => token)
+      : signInAtStack(context, descriptor, stack, given.as ?? config.userName),
+  )
   const { gateway_id, lenser: lenser_id, expires_at } = session
   output.result({ ok: true, lenser_id, gateway_id, session: session.kid, expires_at }, [
     `Signed in as Lenser ${lenser_id} at ${descriptor.url} (gateway ${gateway_id}) until ${timeOf(expires_at)}.`,

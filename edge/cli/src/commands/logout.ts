@@ -1,6 +1,7 @@
 import { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { asSignedIn } from '../owner/connect.ts'
+import { holdProfile } from '../owner/profile-lock.ts'
 import { forgetSession } from '../owner/session-keys.ts'
 import { endOwnSession, endSession, isLiving, listSessions } from '../owner/sessions.ts'
 import { readProfile, type Session } from '../profile.ts'
@@ -46,16 +47,17 @@ const end = async (context: Context, session: Session, all: boolean): Promise<st
 }
 
 /** `lf logout`: ends the session at the gateway, then forgets its key. */
-export const logout = async (context: Context, { local = false, all = false }: LogoutArguments): Promise<void> => {
-  const { session } = readProfile(context.edge.profileFile)
-  const told =
-    session === undefined
-      ? 'Nobody was signed in.'
-      : local
-        ? `Forgotten here. The session goes on at the gateway until it ends: \`lf sessions revoke ${session.kid}\`.`
-        : await end(context, session, all)
-  await forgetSession(context)
-  context.output.result({ ok: true, was_signed_in: session !== undefined, ended: session !== undefined && !local }, [
-    told,
-  ])
-}
+export const logout = (context: Context, { local = false, all = false }: LogoutArguments): Promise<void> =>
+  holdProfile(context, async () => {
+    const { session } = readProfile(context.edge.profileFile)
+    const told =
+      session === undefined
+        ? 'Nobody was signed in.'
+        : local
+          ? `Forgotten here. The session goes on at the gateway until it ends: \`lf sessions revoke ${session.kid}\`.`
+          : await end(context, session, all)
+    await forgetSession(context)
+    context.output.result({ ok: true, was_signed_in: session !== undefined, ended: session !== undefined && !local }, [
+      told,
+    ])
+  })

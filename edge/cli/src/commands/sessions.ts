@@ -1,6 +1,7 @@
 import type { Context } from '../context.ts'
 import { plain, tableOf, timeOf } from '../output.ts'
 import { asOwner } from '../owner/connect.ts'
+import { holdProfile } from '../owner/profile-lock.ts'
 import { forgetSession } from '../owner/session-keys.ts'
 import {
   type AccountSession,
@@ -44,8 +45,11 @@ export const revokeSession = (
   asOwner(context, async (owner) => {
     const found = await findSession(owner, given, ofKind)
     await (found.current ? endOwnSession(owner) : endSession(owner, found.session))
-    const isOurs = readProfile(context.edge.profileFile).session?.kid === found.session
-    if (isOurs) await forgetSession(context)
+    const isOurs = await holdProfile(context, async () => {
+      if (readProfile(context.edge.profileFile).session?.kid !== found.session) return false
+      await forgetSession(context)
+      return true
+    })
     const what = found.name === null ? 'The session' : `API key ${plain(found.name)}`
     context.output.result({ ok: true, session: found.session, name: found.name, was_own: isOurs }, [
       `${what} (${found.session}) has ended: nothing that it signs is accepted any more.`,
