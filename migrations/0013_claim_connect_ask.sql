@@ -12,6 +12,7 @@ CREATE TYPE devices.claim_signer AS (
   scope text,
   -- Of a device.
   key_number integer,
+  key_expires_at timestamptz,
   is_key_over boolean
 );
 
@@ -27,7 +28,7 @@ BEGIN
   PERFORM FROM devices.registered_devices AS d WHERE d.id = p_kid FOR KEY SHARE;
   IF FOUND THEN
     SELECT 'device', d.lenser_id, coalesce(d.public_key, d.submitted_public_key), d.trust_level, false, NULL,
-           d.key_number, coalesce(d.key_expires_at <= clock_timestamp(), false)
+           d.key_number, d.key_expires_at, coalesce(d.key_expires_at <= clock_timestamp(), false)
       INTO v_signer
       FROM devices.registered_devices AS d WHERE d.id = p_kid;
     RETURN v_signer;
@@ -35,7 +36,7 @@ BEGIN
   PERFORM FROM lensers.sessions AS s WHERE s.kid = p_kid FOR SHARE;
   IF FOUND THEN
     SELECT 'session', s.lenser_id, s.public_key, NULL, s.revoked_at IS NOT NULL OR s.expires_at <= clock_timestamp(), s.scope,
-           NULL, false
+           NULL, NULL, false
       INTO v_signer
       FROM lensers.sessions AS s WHERE s.kid = p_kid;
     RETURN v_signer;
@@ -85,7 +86,9 @@ $$;
 
 -- Claims one message at a door without redeliveries. p_claim: {kid, kind, nonce, iat, digest, public_key}, the last two
 -- base64url, public_key being the key that the service checked the signature with. iat is judged by the database's clock.
--- Returns {verdict, signer, lenser_id, trust_level, key_number, key_expired, scope, time}; verdict is 'ok', a reason code, or 'key_changed' (check again).
+-- Returns {verdict, signer, lenser_id, trust_level, key_number, key_expired, key_seconds_left, scope, time}; verdict is 'ok', a
+-- reason code, or 'key_changed' (check again). What is left of a device's key is in whole seconds, 1 at least: its reader's clock
+-- is another. Null where the key is over or has no end.
 CREATE FUNCTION devices.fn_claim_once(p_door text, p_claim jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -126,7 +129,10 @@ BEGIN
   END IF;
   RETURN jsonb_build_object('verdict', v_verdict, 'signer', v_signer.signer, 'lenser_id', v_signer.lenser_id,
     'trust_level', v_signer.trust_level, 'key_number', v_signer.key_number,
-    'key_expired', coalesce(v_signer.is_key_over, false), 'scope', v_signer.scope, 'time', floor(v_now));
+    'key_expired', coalesce(v_signer.is_key_over, false),
+    'key_seconds_left', CASE WHEN NOT v_signer.is_key_over
+                             THEN greatest(1, ceil(extract(epoch FROM v_signer.key_expires_at) - v_now)) END,
+    'scope', v_signer.scope, 'time', floor(v_now));
 END
 $$;
 

@@ -47,11 +47,14 @@ BEGIN
   VALUES (p_claim ->> 'server_id', (p_claim ->> 'client_id')::bigint, v_kid, (p_claimed ->> 'lenser_id')::uuid,
     p_claimed ->> 'trust_level', (p_claimed ->> 'key_number')::integer, p_claimed ->> 'scope');
   SELECT a.id INTO v_surplus
-    FROM devices.admissions a WHERE a.kid = v_kid AND a.due_at IS NULL ORDER BY a.id DESC OFFSET v_most LIMIT 1;
+    FROM devices.admissions a
+   -- What is to be cut later is connected until then.
+   WHERE a.kid = v_kid AND (a.due_at IS NULL OR a.due_at > clock_timestamp())
+   ORDER BY a.id DESC OFFSET v_most LIMIT 1;
   -- Thousands come back at once, and few of them are too many.
   IF FOUND THEN
     UPDATE devices.admissions SET due_at = clock_timestamp(), cause = 'surplus', kicks_left = 1
-     WHERE kid = v_kid AND due_at IS NULL AND id <= v_surplus;
+     WHERE kid = v_kid AND (due_at IS NULL OR due_at > clock_timestamp()) AND id <= v_surplus;
   END IF;
 END
 $$;

@@ -41,7 +41,8 @@ END
 $$;
 
 -- A lower level cuts at once. So does another key, unless the former one is still good for a while: then what was admitted under
--- it is cut when that is over.
+-- it is cut when that is over. A key whose end was brought forward cuts then, where it takes something: past it a device may do
+-- what an unhealthy one may.
 CREATE FUNCTION devices.fn_mark_devices() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -53,6 +54,7 @@ BEGIN
   -- Heartbeats come by here by the hundred.
   PERFORM FROM new_rows n JOIN old_rows o ON o.id = n.id
     WHERE (o.trust_level, o.key_number) <> (n.trust_level, n.key_number)
+      OR n.key_expires_at < o.key_expires_at
       OR coalesce(o.public_key, o.submitted_public_key) IS DISTINCT FROM coalesce(n.public_key, n.submitted_public_key);
   IF NOT FOUND THEN
     RETURN NULL;
@@ -62,14 +64,23 @@ BEGIN
        SET due_at = c.due_at, cause = c.cause, kicks_left = 3
       FROM (
         SELECT a.id, CASE WHEN l.is_lower THEN 'level' ELSE 'key' END AS cause,
-               CASE WHEN NOT l.is_lower AND n.former_public_key = o.public_key AND n.former_key_until > v_now
-                    THEN n.former_key_until ELSE v_now END AS due_at
+               CASE WHEN l.is_lower THEN v_now
+                    WHEN NOT l.is_other_key THEN greatest(v_now, n.key_expires_at)
+                    WHEN n.former_public_key = o.public_key AND n.former_key_until > v_now THEN n.former_key_until
+                    ELSE v_now END AS due_at
           FROM new_rows n
           JOIN old_rows o ON o.id = n.id
           JOIN devices.admissions a ON a.kid = n.id
-         CROSS JOIN LATERAL (SELECT devices.fn_level_takes(a.trust_level, n.trust_level) AS is_lower) l
-         WHERE l.is_lower OR o.key_number <> n.key_number
-            OR coalesce(o.public_key, o.submitted_public_key) IS DISTINCT FROM coalesce(n.public_key, n.submitted_public_key)
+         CROSS JOIN LATERAL (
+           SELECT devices.fn_level_takes(a.trust_level, n.trust_level) AS is_lower,
+                  o.key_number <> n.key_number
+                  OR coalesce(o.public_key, o.submitted_public_key)
+                     IS DISTINCT FROM coalesce(n.public_key, n.submitted_public_key) AS is_other_key
+         ) l
+         WHERE l.is_lower OR l.is_other_key
+            OR (n.key_expires_at < o.key_expires_at
+                AND n.key_expires_at < a.admitted_at + devices.fn_admission_life()
+                AND devices.fn_level_takes(a.trust_level, 'unhealthy'))
       ) c
      WHERE a.id = c.id AND (a.due_at IS NULL OR a.due_at > c.due_at)
     RETURNING a.due_at

@@ -28,6 +28,8 @@ export interface ConnectClaim {
   readonly trust_level: DeviceLevel | null
   /** Whether a device's key is past its end: it may then do what an unhealthy one may. */
   readonly key_expired: boolean
+  /** What is left of a device's key, whole seconds and 1 at least; null where it is over or has no end. */
+  readonly key_seconds_left: number | null
   /** Of a session. */
   readonly scope: SessionScope | null
 }
@@ -68,6 +70,22 @@ const statusOnly = (lenser: string, kid: string): Permissions => ({
   subscribe: [out(lenser, kid)],
 })
 
+/** The states from which the end of its key takes something (protocol.md, Device states). */
+const isWorking = (state: DeviceLevel | null): boolean =>
+  state === 'approved' || state === 'trusted' || state === 'offline'
+
+/**
+ * How long a grant may last at most, seconds; undefined where nothing but the JWT's own life bounds it. Seconds from now and
+ * no time: the clock that judged the claim is the database's. A session past its end gets in to ask why, for as long as any.
+ */
+export const secondsLeft = (claim: ConnectClaim, signer: KnownSigner, now: number): number | undefined => {
+  if (claim.signer === 'unknown') return limits.loginConnectionSeconds
+  if (claim.signer === 'device') return (isWorking(claim.trust_level) ? claim.key_seconds_left : null) ?? undefined
+  const left = (signer.expiresAt ?? Infinity) - now
+  if (left > 0) return left
+  return claim.verdict === 'ok' ? 1 : undefined
+}
+
 /**
  * What a proven key may do. A refusing clock or state still gets in, to ask for its status alone: nobody whose signature
  * verified is refused without a word (protocol.md, Accounts).
@@ -86,7 +104,6 @@ export const permissionsFor = (
     return { permissions: verdict === 'ok' ? sessionPermissions(lenser, kid, scope) : statusOnly(lenser, kid) }
   }
   if (state === null) return { code: 'internal_error' }
-  const expired = claim.key_expired && (state === 'approved' || state === 'trusted' || state === 'offline')
-  const acts = expired ? 'unhealthy' : state
+  const acts = claim.key_expired && isWorking(state) ? 'unhealthy' : state
   return { permissions: devicePermissions({ lenser, kid, state: acts, clockOff: verdict !== 'ok' }) }
 }

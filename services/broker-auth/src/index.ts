@@ -2,7 +2,7 @@
 export { type Admissions, createAdmissions, type DueCut, type Kicked } from './admissions.ts'
 export { createBatcher } from './batcher.ts'
 export { type Cutter, type CutterOptions, startCutter } from './cutter.ts'
-export { type ConnectClaim, type KnownSigner, permissionsFor, readConnect, selfNamed } from './decide.ts'
+export { type ConnectClaim, type KnownSigner, permissionsFor, readConnect, secondsLeft, selfNamed } from './decide.ts'
 export { createJudge, type Judge, type Judgement } from './judge.ts'
 export { createJwtSigner, type JwtSigner, readServerJwt } from './jwt.ts'
 export { decodeAccountSeed, decodePublicNkey, encodePublicNkey, type NkeyKind } from './nkey.ts'

@@ -1,6 +1,6 @@
 import { checkSigner, type Message } from '@lenserfight/envelope'
-import { limits, type ReasonCode } from '@lenserfight/schemas'
-import { type KnownSigner, permissionsFor, readConnect, selfNamed } from './decide.ts'
+import type { ReasonCode } from '@lenserfight/schemas'
+import { type KnownSigner, permissionsFor, readConnect, secondsLeft, selfNamed } from './decide.ts'
 import type { CalloutRequest } from './request.ts'
 import type { Grant } from './response.ts'
 import type { Store } from './store.ts'
@@ -19,9 +19,6 @@ interface Found {
   readonly signer: KnownSigner | undefined
   readonly code?: ReasonCode
 }
-
-/** Anybody can make such a key, at the rate that is bounded; were its connections kept, the broker would run out of them. */
-const loginEnd = (): number => Math.floor(Date.now() / 1000) + limits.loginConnectionSeconds
 
 /**
  * Judges one connection: form, signer, signature, then the claim, which the database decides (protocol.md, Accounts).
@@ -45,8 +42,8 @@ export const createJudge = ({ gatewayId, store, mayBeUnproven }: JudgeOptions) =
     if (claim.verdict === 'key_changed') return 'key_changed'
     const decided = permissionsFor(kid, claim)
     if ('code' in decided) return { code: decided.code, kid }
-    const notAfter = claim.signer === 'unknown' ? loginEnd() : signer.expiresAt
-    return { grant: { kid, permissions: decided.permissions, ...(notAfter === undefined ? {} : { notAfter }) } }
+    const seconds = secondsLeft(claim, signer, Math.floor(Date.now() / 1000))
+    return { grant: { kid, permissions: decided.permissions, ...(seconds === undefined ? {} : { seconds }) } }
   }
   return async (request: CalloutRequest): Promise<Judgement> => {
     const read = readConnect(request, gatewayId)

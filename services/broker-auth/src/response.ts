@@ -3,12 +3,12 @@ import { limits, type Permissions, type ReasonCode } from '@lenserfight/schemas'
 import type { JwtSigner } from './jwt.ts'
 import type { CalloutRequest } from './request.ts'
 
-/** What a connection is admitted to, and until when at most. */
+/** What a connection is admitted to, and for how long at most. */
 export interface Grant {
   readonly kid: string
   readonly permissions: Permissions
-  /** Unix seconds; a session's own end. One that is past already is no limit: such a session gets in to ask why. */
-  readonly notAfter?: number
+  /** Of the key that connects, or of a login that is yet to come. */
+  readonly seconds?: number
 }
 
 /** An edge hears its answers and its orders, and needs no more subscriptions than these. */
@@ -17,7 +17,7 @@ const subscriptions = 16
 const allow = (subjects: readonly string[]) => (subjects.length === 0 ? { deny: ['>'] } : { allow: subjects })
 
 /** The user JWT: permissions and limits of one connection, with no leave to answer anybody (protocol.md, Accounts). */
-const userClaims = ({ kid, permissions, notAfter }: Grant, userNkey: string, now: number) => {
+const userClaims = ({ kid, permissions, seconds = Infinity }: Grant, userNkey: string, now: number) => {
   const lifetime = limits.userJwtMinSeconds + Math.random() * (limits.userJwtMaxSeconds - limits.userJwtMinSeconds)
   return {
     aud: 'EDGE',
@@ -25,7 +25,7 @@ const userClaims = ({ kid, permissions, notAfter }: Grant, userNkey: string, now
     name: kid,
     jti: randomBytes(16).toString('hex'),
     iat: now,
-    exp: Math.min(now + Math.floor(lifetime), notAfter !== undefined && notAfter > now ? notAfter : Infinity),
+    exp: now + Math.floor(Math.min(lifetime, seconds)),
     nats: {
       pub: allow(permissions.publish),
       sub: allow(permissions.subscribe),

@@ -23,6 +23,7 @@ import {
   readConnect,
   refuseConnection,
   type Store,
+  secondsLeft,
 } from '../src/index.ts'
 
 const gatewayId = newUuidV7()
@@ -62,6 +63,7 @@ const claim = (change: Partial<ConnectClaim>): ConnectClaim => ({
   lenser_id: lenser,
   trust_level: 'approved',
   key_expired: false,
+  key_seconds_left: 90 * 24 * 3600,
   scope: null,
   ...change,
 })
@@ -78,7 +80,8 @@ test('whatever the claim says, nobody gets a wildcard to publish or another’s 
         fc.constantFrom<SessionScope | null>(...sessionScopes, null),
         fc.boolean(),
         (verdict, signer, trust_level, lenser_id, scope, key_expired) => {
-          const decided = permissionsFor(kid, { verdict, signer, trust_level, lenser_id, scope, key_expired })
+          const change = { verdict, signer, trust_level, lenser_id, scope, key_expired }
+          const decided = permissionsFor(kid, claim(change))
           if ('code' in decided) return true
           const { publish, subscribe } = decided.permissions
           const names = [lenser, nilUuid].flatMap((account) => [`.${account}.${kid}.`])
@@ -225,16 +228,36 @@ test('a user JWT lives 30 to 60 minutes, for one account, with no leave to answe
   t.true(lifetimes.size > 10, 'with jitter')
 })
 
-test('a user JWT ends with its session; a refusal admits nobody', (t) => {
-  const signer = createJwtSigner(new Uint8Array(32).fill(7))
+test('a grant lasts no longer than its key: a device’s where its end takes something, a session’s own, a login’s two minutes', (t) => {
   const now = Math.floor(Date.now() / 1000)
-  const grant = { kid, permissions: { publish: [], subscribe: [] } }
-  const expOf = (notAfter: number): number => {
-    const response = payloadOf(admit(signer, request(''), { ...grant, notAfter }))
-    return (payloadOf((response.nats as { jwt: string }).jwt) as unknown as { exp: number }).exp
+  const known = { kid, lenserId: lenser, publicKey: pair.publicKey }
+  const left = (change: Partial<ConnectClaim>, expiresAt?: number) =>
+    secondsLeft(claim(change), { ...known, ...(expiresAt === undefined ? {} : { expiresAt }) }, now)
+  for (const trust_level of ['approved', 'trusted', 'offline'] as const) {
+    t.is(left({ trust_level, key_seconds_left: 7 }), 7)
+    t.is(left({ trust_level, key_expired: true, key_seconds_left: null }), undefined, 'it has what is left of it')
   }
-  t.is(expOf(now + 60), now + 60)
-  t.true(expOf(now - 60) > now, 'one that has ended gets in to ask why')
+  for (const trust_level of ['pending', 'unhealthy', 'revoked', 'blocked'] as const)
+    t.is(left({ trust_level, key_seconds_left: 7 }), undefined)
+  const session = { signer: 'session', trust_level: null, key_seconds_left: null } as const
+  t.is(left(session, now + 60), 60)
+  t.is(left({ ...session, verdict: 'session_expired' }, now - 60), undefined, 'one that has ended gets in to ask why')
+  t.is(left(session, now - 1), 1, 'it has not for the database, whose clock is behind ours')
+  t.is(left({ ...session, verdict: 'iat_window' }, now + 60), 60)
+  t.is(left({ signer: 'unknown', trust_level: null, key_seconds_left: null }), limits.loginConnectionSeconds)
+})
+
+test('a user JWT ends with its grant; a refusal admits nobody', (t) => {
+  const signer = createJwtSigner(new Uint8Array(32).fill(7))
+  const grant = { kid, permissions: { publish: [], subscribe: [] } }
+  const lifeOf = (seconds: number): number => {
+    const response = payloadOf(admit(signer, request(''), { ...grant, seconds }))
+    const { exp, iat } = payloadOf((response.nats as { jwt: string }).jwt) as { exp: number; iat: number }
+    return exp - iat
+  }
+  t.is(lifeOf(60), 60)
+  t.is(lifeOf(1), 1)
+  t.true(lifeOf(90 * 24 * 3600) <= limits.userJwtMaxSeconds)
   const refused = payloadOf(refuseConnection(signer, request(''), 'unknown_device')).nats as object
   t.like(refused, { error: 'unknown_device' })
   t.false('jwt' in refused)
