@@ -1,20 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createSettings, enrolledOf, openStore, type Settings } from '@lenserfight/daemon/client'
+import { enrolledOf } from '@lenserfight/daemon/client'
 import { decodeKey, encodeKey, publicKeyOf } from '@lenserfight/envelope'
 import { withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
-import type { Machine } from './_machine.ts'
-
-/** Reads or changes what a machine keeps, as another program of its owner's would. */
-export const withSettings = <T>(machine: Machine, act: (settings: Settings) => T): T => {
-  const store = openStore(join(machine.state, 'state.db'))
-  try {
-    return act(createSettings(store))
-  } finally {
-    store.close()
-  }
-}
+import { type Machine, withSettings } from './_machine.ts'
 
 export const identityOf = (machine: Machine) =>
   withSettings(machine, (settings) => {

@@ -2,6 +2,15 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import {
+  connectDaemon,
+  createSettings,
+  enrolledOf,
+  type MethodName,
+  type MethodParams,
+  openStore,
+  type Settings,
+} from '@lenserfight/daemon/client'
 import type { Stack } from '@lenserfight/local/stack'
 import { logOutput } from '@lenserfight/testkit'
 
@@ -124,7 +133,22 @@ export class Machine {
       })
     }
     this.#daemon = child
-    await until(async () => (await this.lf(['gateway', 'status'])).code !== 4)
+    const answers = (): Promise<boolean> =>
+      this.status().then(
+        () => true,
+        () => false,
+      )
+    await until(answers, 'an answer of the daemon')
+  }
+
+  /** Asks the daemon as `lf` does, without a process of its own for each look. */
+  async askDaemon<N extends MethodName, R = Record<string, unknown>>(method: N, params: MethodParams<N>): Promise<R> {
+    const client = await connectDaemon(join(this.state, 'daemon.sock'))
+    try {
+      return (await client.request(method, params)) as R
+    } finally {
+      client.close()
+    }
   }
 
   /** Ends the daemon with a signal and waits for its end. */
@@ -142,14 +166,28 @@ export class Machine {
     this.#daemon?.kill(signal)
   }
 
-  async status(): Promise<{
+  /** What `lf gateway status --json` shows of the daemon. */
+  status(): Promise<{
     connection: string
     code: string | null
     trust_level: string | null
     last_heartbeat_at: number | null
   }> {
-    const { stdout } = await this.lf(['gateway', 'status', '--json'])
-    return (JSON.parse(stdout) as { daemon: never }).daemon
+    return this.askDaemon('status', {})
+  }
+
+  /** Waits until the gateway has taken the daemon's answer to the registration's challenge: from then on it can be approved. */
+  async untilChallengeAnswered(): Promise<void> {
+    const identity = withSettings(this, (settings) => enrolledOf(settings.get('identity')))
+    if (identity === undefined) throw new Error('the machine is not enrolled')
+    const wait = { op_id: identity.challenge_op, timeout_ms: 1000 }
+    // Unknown to the daemon before it has connected.
+    const isDone = (): Promise<boolean> =>
+      this.askDaemon('operation.wait', wait).then(
+        ({ outcome }) => outcome !== null,
+        () => false,
+      )
+    await until(isDone, 'the answer to the challenge')
   }
 
   /** Signs in, registers, starts the daemon, approves, and waits for a heartbeat: a machine that may run. */
@@ -157,9 +195,20 @@ export class Machine {
     await this.login(as)
     const { device_id } = await this.ask<{ device_id: string }>('gateway', 'identity', 'init', '--name', name)
     await this.serve()
+    await this.untilChallengeAnswered()
     await until(async () => (await this.lf(['gateway', 'approve-device', device_id, '--yes'])).code === 0)
     await until(async () => (await this.status()).last_heartbeat_at !== null)
     return device_id
+  }
+}
+
+/** Reads or changes what a machine keeps, as another program of its owner's would. */
+export const withSettings = <T>(machine: Machine, act: (settings: Settings) => T): T => {
+  const store = openStore(join(machine.state, 'state.db'))
+  try {
+    return act(createSettings(store))
+  } finally {
+    store.close()
   }
 }
 
@@ -167,6 +216,6 @@ export class Machine {
 export const until = async (holds: () => Promise<boolean>, what = 'what was waited for'): Promise<void> => {
   for (const end = Date.now() + 30_000; !(await holds()); ) {
     if (Date.now() > end) throw new Error(`${what} did not come about`)
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    await new Promise((resolve) => setTimeout(resolve, 50))
   }
 }

@@ -5,7 +5,7 @@ import type { Stack } from '@lenserfight/local/stack'
 import { makeLegacyDevice } from '@lenserfight/testkit'
 import { testStack } from '@lenserfight/testkit/stack'
 import anyTest, { type TestFn } from 'ava'
-import { Machine, type Ran, until } from './_machine.ts'
+import { Machine, type Ran } from './_machine.ts'
 
 const test = anyTest as TestFn<{ stack: Stack; machine: Machine }>
 
@@ -67,7 +67,8 @@ test.serial(
     const { machine } = t.context
     const began = performance.now()
     await machine.serve()
-    await until(async () => (await machine.lf(['gateway', 'devices', '--pending'])).stdout.includes('ready to approve'))
+    await machine.untilChallengeAnswered()
+    t.true((await machine.lf(['gateway', 'devices', '--pending'])).stdout.includes('ready to approve'))
     const { fingerprint, words } = await own(t.context)
     const asked = await machine.lfOnTerminal(['gateway', 'approve-device', 'build'], 'y\n')
     t.is(asked.code, 0)

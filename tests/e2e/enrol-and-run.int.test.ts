@@ -84,7 +84,8 @@ test.serial('DA-1: nobody approves a device that has not answered its challenge'
 test.serial('the daemon answers the challenge; while pending nothing runs', async (t) => {
   const { alice } = t.context
   await alice.serve()
-  await until(async () => (await alice.lf(['gateway', 'devices'])).stdout.includes('ready to approve'))
+  await alice.untilChallengeAnswered()
+  t.true((await alice.lf(['gateway', 'devices'])).stdout.includes('ready to approve'))
   const ran = await alice.lf(['run', '--', 'echo', 'this must not run'])
   t.deepEqual([...codeOf(ran), ran.stdout], [5, 'device_pending', ''])
   t.deepEqual(codeOf(await alice.lf(['gateway', 'approve-device', device])), [1, 'usage'], 'not a terminal, no --yes')
@@ -109,12 +110,16 @@ test.serial('DA-4: approval makes it approved, and the daemon learns it by itsel
   t.is((await alice.ask('gateway', 'approve-device', 'laptop', '--yes')).device_id, device)
   t.is((await devicesOf(alice))[0]?.trust_level, 'approved')
   await until(async () => (await alice.status()).trust_level === 'approved')
+  const { daemon } = await alice.ask<{ daemon: { trust_level: string } }>('gateway', 'status')
+  t.is(daemon.trust_level, 'approved', 'as lf gateway status shows')
 })
 
 test.serial('DH-2: heartbeats say when and which version', async (t) => {
   const { alice } = t.context
-  await until(async () => ((await devicesOf(alice))[0]?.last_heartbeat_at ?? null) !== null)
-  t.regex(String((await devicesOf(alice))[0]?.daemon_version), /^\d+\.\d+\.\d+$/)
+  await until(async () => (await alice.status()).last_heartbeat_at !== null)
+  const [listed] = await devicesOf(alice)
+  t.not(listed?.last_heartbeat_at ?? null, null)
+  t.regex(String(listed?.daemon_version), /^\d+\.\d+\.\d+$/)
 })
 
 test.serial('a command runs as if alone, and the server derives its level', async (t) => {

@@ -5,9 +5,9 @@ import { withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
 import { testStack } from '@lenserfight/testkit/stack'
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
-import { identityOf, keptKeys, keyInForce, withSettings } from './_keys.ts'
+import { identityOf, keptKeys, keyInForce } from './_keys.ts'
 import { LyingBroker, type Manner } from './_lying-broker.ts'
-import { Machine, until } from './_machine.ts'
+import { Machine, until, withSettings } from './_machine.ts'
 
 const test = anyTest as TestFn<{ stack: Stack; machine: Machine; broker: LyingBroker; device: string }>
 

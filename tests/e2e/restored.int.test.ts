@@ -33,8 +33,9 @@ test('a machine restored from a backup is noticed at its first words, and one co
   copyFileSync(join(alice.home, 'backup.db'), state)
   for (const rest of ['state.db-wal', 'state.db-shm']) rmSync(join(alice.state, rest), { force: true })
   await alice.serve()
-  await until(async () => (await own())?.trust_level === 'unhealthy', 'the restored state is noticed')
-  t.is((await own())?.trust_reason, 'identity_forked')
+  await until(async () => (await alice.status()).trust_level === 'unhealthy', 'the restored state is noticed')
+  const forked = await own()
+  t.deepEqual([forked?.trust_level, forked?.trust_reason], ['unhealthy', 'identity_forked'])
   t.is((await alice.lf(['run', '--', 'echo', 'this must not run'])).code, 5)
   const doctor = await alice.lf(['gateway', 'doctor', '--json', '--check', 'identity'])
   const { checks } = JSON.parse(doctor.stdout) as { checks: { code: string; fix: string }[] }

@@ -9,6 +9,7 @@ import { makeSession } from '@lenserfight/testkit'
 import { connectClient } from '@lenserfight/testkit/device'
 import { testStack } from '@lenserfight/testkit/stack'
 import anyTest, { type TestFn } from 'ava'
+import { keyInForce } from './_keys.ts'
 import { Machine, type Ran, until } from './_machine.ts'
 
 /** Two people, a machine each, from enrolment to the end of one of them: the tests are steps of one story. */
@@ -141,9 +142,10 @@ test.serial(
 )
 
 test.serial('a rotation that the owner demands is done by the daemon itself', async (t) => {
-  const { alice } = t.context
+  const { stack, alice } = t.context
   await alice.ask('gateway', 'rotate-device', aliceDevice, '--within', '0s')
-  await until(async () => (await deviceOf(alice, aliceDevice))?.key_number === 3, 'the third key')
+  await until(async () => (await keyInForce(stack, aliceDevice)).number === 3, 'the third key')
+  t.is((await deviceOf(alice, aliceDevice))?.key_number, 3)
   t.is((await alice.lf(['run', '--', 'true'])).code, 0)
 })
 

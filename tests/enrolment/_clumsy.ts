@@ -100,6 +100,7 @@ export class Clumsy {
       await this.machine.serve()
     }
     await this.#spoil('approve', approve)
+    await this.machine.untilChallengeAnswered()
     await this.#finish('approve', approve, ({ code }) => code === 0)
   }
 
@@ -121,6 +122,7 @@ export const measurePace = async (stack: Stack): Promise<Pace> => {
   const init = await timed(() => machine.ask('gateway', 'identity', 'init', '--name', 'machine'))
   const serve = await timed(() => machine.serve())
   const approveOnce = async () => (await machine.lf(['gateway', 'approve-device', 'machine', '--yes'])).code === 0
+  await machine.untilChallengeAnswered()
   await until(approveOnce, 'the pace-maker’s approval')
   const approve = await timed(approveOnce)
   await machine.end('SIGTERM')

@@ -56,7 +56,7 @@ const enrol = async (t: ExecutionContext<{ stack: Stack; pace: Pace }>, name: st
     t.regex(device ?? '', /^device-[0-9a-f-]{36}\.key$/)
     t.regex(session ?? '', /^session-[0-9a-f-]{36}\.key$/)
     t.deepEqual(others, [], `${name}: no other key`)
-    await until(async () => (await machine.status())?.last_heartbeat_at != null, `${name}’s heartbeat`)
+    await until(async () => (await machine.status()).last_heartbeat_at !== null, `${name}’s heartbeat`)
     return `${clumsy.tally.killed} killed, ${clumsy.tally.missed} too late`
   } finally {
     await machine.end('SIGKILL')
