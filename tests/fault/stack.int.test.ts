@@ -74,8 +74,8 @@ const answers = async (url: string): Promise<string> => {
   }
 }
 
-test('stack.json is for this user alone, names every process, and its addresses are real', async (t) => {
-  t.timeout(120_000)
+test('stack.json is for this user alone, names every process, and its addresses are real; a killed worker is said not ready, comes back as another process and is ready again', async (t) => {
+  t.timeout(180_000)
   const started = await startProgram(t, folderOf(t))
   t.is(statSync(join(started.dir, 'stack.json')).mode & 0o777, 0o600)
   const described = describe(started)
@@ -90,11 +90,7 @@ test('stack.json is for this user alone, names every process, and its addresses 
   t.is(url, described.nats.url)
   const keys = await fetch(`${described.issuer.url}/.well-known/jwks.json`)
   t.is(keys.status, 200)
-})
 
-test('a killed worker is said not ready, comes back as another process and is ready again', async (t) => {
-  t.timeout(120_000)
-  const started = await startProgram(t, folderOf(t))
   for (const name of serviceNames) {
     const replica = () => describe(started).services[name]?.[0]
     const before = replica()?.pid

@@ -2,7 +2,9 @@ import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { decodeKey, publicKeyOf } from '@lenserfight/envelope'
 import type { Stack } from '@lenserfight/local/stack'
+import { connectClient } from '@lenserfight/testkit/device'
 import type { Machine } from '../e2e/_machine.ts'
 
 const lfFile = fileURLToPath(new URL('../../edge/cli/bin/lf', import.meta.url))
@@ -38,6 +40,29 @@ export const sessionKeys = (machine: Machine): string[] => {
 }
 
 export const profileFile = (machine: Machine): string => join(machine.home, 'lf', 'lenserfight.json')
+
+/**
+ * Asks the gateway as the session that a machine's profile names, signed by the key in its keychain: as `lf whoami` does,
+ * without a process of its own. Returns that session, once the gateway has answered it.
+ */
+export const askAsKept = async ({ descriptor, gatewayKeys }: Stack, machine: Machine) => {
+  const { session } = JSON.parse(readFileSync(profileFile(machine), 'utf8')) as { session: Kept }
+  const kept = readFileSync(join(machine.state, 'keys', `session-${session.kid}.key`), 'utf8')
+  const privateKey = decodeKey(kept.trim())
+  const signatory = { ...session, keys: { privateKey, publicKey: publicKeyOf(privateKey) } }
+  const client = await connectClient({ descriptor, keyList: gatewayKeys.list, signatory })
+  try {
+    const { outcome } = await client.send({ kind: 'status' })
+    if (outcome.result?.lenser_id !== session.lenser) throw new Error(`not signed in: ${outcome.code}`)
+    return session
+  } finally {
+    await client.close()
+  }
+}
+interface Kept {
+  readonly kid: string
+  readonly lenser: string
+}
 
 /** Runs `lf login` at the stack and kills it (SIGKILL) after so many milliseconds, if it still runs. */
 export const loginKilled = (stack: Stack, machine: Machine, as: string, afterMs: number): Promise<void> =>

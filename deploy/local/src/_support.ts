@@ -8,11 +8,16 @@ import { temporaryRunFolder } from './folders.ts'
 import { startOf } from './process-identity.mjs'
 import { openRun, type Run } from './run.ts'
 
-/** A run of the test's own, closed when the test ends. */
-export async function ownRun(t: ExecutionContext): Promise<{ env: LocalEnvironment; run: Run }> {
+/** A run in a folder of its own; whoever asks for it closes it. */
+export async function newRun(): Promise<{ env: LocalEnvironment; run: Run }> {
   const env = readEnvironment()
   const folder = temporaryRunFolder(env)
-  const run = await openRun({ dir: folder, folder })
+  return { env, run: await openRun({ dir: folder, folder }) }
+}
+
+/** A run of the test's own, closed when the test ends. */
+export async function ownRun(t: ExecutionContext): Promise<{ env: LocalEnvironment; run: Run }> {
+  const { env, run } = await newRun()
   t.teardown(() => run.close())
   return { env, run }
 }

@@ -1,17 +1,27 @@
 import { chmodSync, cpSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
-import { allGone, ownRun, ownTemporary } from './_support.ts'
+import { allGone, newRun, ownRun, ownTemporary } from './_support.ts'
+import { readEnvironment } from './env.ts'
 import { LocalError } from './errors.ts'
-import { startPostgres } from './postgres.ts'
+import { type Postgres, startPostgres } from './postgres.ts'
 import { packagedPostgres } from './postgres-binaries.ts'
 import { createDatabase, dropDatabase, rolePassword, withClient } from './postgres-connection.ts'
+import type { Run } from './run.ts'
 
 const isRoot = process.getuid?.() === 0
 
+/** One cluster for the tests that neither end it nor say how it starts. */
+let common: Run | undefined
+let postgres: Postgres
+test.before(async () => {
+  const { env, run } = await newRun()
+  common = run
+  postgres = await startPostgres({ env, run, fsync: false })
+})
+test.after.always(() => common?.close())
+
 test('PostgreSQL starts with UTF-8 and the C locale, on a socket alone, and not as root', async (t) => {
-  const { env, run } = await ownRun(t)
-  const postgres = await startPostgres({ env, run, fsync: false })
   const [row] = await withClient(postgres.owner, async (client) => {
     const { rows } = await client.query(`SELECT current_setting('server_encoding') AS encoding,
       datcollate AS collate, current_setting('listen_addresses') AS addresses,
@@ -19,12 +29,11 @@ test('PostgreSQL starts with UTF-8 and the C locale, on a socket alone, and not 
     return rows
   })
   t.deepEqual(row, { encoding: 'UTF8', collate: 'C', addresses: '', connections: '200' })
-  t.is(statSync(`/proc/${postgres.pid}`).uid, isRoot ? 65534 : (env.uid as number))
+  t.is(statSync(`/proc/${postgres.pid}`).uid, isRoot ? 65534 : (readEnvironment().uid as number))
 })
 
 test('everybody needs a password, the owner too, and roles are separate', async (t) => {
-  const { env, run } = await ownRun(t)
-  const { owner } = await startPostgres({ env, run, fsync: false })
+  const { owner } = postgres
   const password = rolePassword(owner, 'ltg_worker')
   await withClient(owner, (client) => client.query(`CREATE ROLE ltg_worker LOGIN PASSWORD '${password}'`))
 
@@ -62,8 +71,7 @@ test('committed rows outlive an orderly restart and a kill', async (t) => {
 })
 
 test('a database is cloned from a template and dropped under its users', async (t) => {
-  const { env, run } = await ownRun(t)
-  const { owner } = await startPostgres({ env, run, fsync: false })
+  const { owner } = postgres
   const template = await createDatabase(owner, { name: 'pattern' })
   await withClient(template, (client) => client.query('CREATE TABLE seen AS SELECT 7 AS value'))
   const clone = await createDatabase(owner, { template: 'pattern' })
@@ -79,8 +87,6 @@ test('a database is cloned from a template and dropped under its users', async (
 })
 
 test('what statements, keys and rows hold does not get into the log', async (t) => {
-  const { env, run } = await ownRun(t)
-  const postgres = await startPostgres({ env, run, fsync: false })
   await withClient(postgres.owner, async (client) => {
     await client.query('CREATE TABLE secrets (value text PRIMARY KEY)')
     await client.query('INSERT INTO secrets VALUES ($1)', ['LTG-CANARY'])

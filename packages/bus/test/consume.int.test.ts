@@ -80,6 +80,14 @@ const drained = (bus: Bus) =>
 
 for (const want of ['oldest', 'newest'] as const) {
   const suite = (title: string) => `${title} [${want} server]`
+  // One after another on one broker, whose streams they share; the two brokers have nothing in common but time.
+  let last: Promise<unknown> = Promise.resolve()
+  const inTurn = (title: string, run: (t: ExecutionContext) => Promise<void>): void =>
+    test(title, (t) => {
+      const turn = last.then(() => run(t))
+      last = turn.catch(() => {})
+      return turn
+    })
   let broker: Broker
   test.before(async () => {
     broker = await startBroker(want)
@@ -87,7 +95,7 @@ for (const want of ['oldest', 'newest'] as const) {
   })
   test.after.always(() => broker?.stop())
 
-  test.serial(suite('a message is acknowledged once all its items are done, and no sooner'), async (t) => {
+  inTurn(suite('a message is acknowledged once all its items are done, and no sooner'), async (t) => {
     const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
     const gate = Promise.withResolvers<void>()
     const { running, seen, states } = watch(t, bus, async (items) => {
@@ -107,7 +115,7 @@ for (const want of ['oldest', 'newest'] as const) {
     t.is(states.at(-1), 'stopping')
   })
 
-  test.serial(
+  inTurn(
     suite('a message with an item that waits for infrastructure is not acknowledged for the others'),
     async (t) => {
       const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
@@ -129,7 +137,7 @@ for (const want of ['oldest', 'newest'] as const) {
     },
   )
 
-  test.serial(suite('failing infrastructure holds what came, stops pulling, and goes on by itself'), async (t) => {
+  inTurn(suite('failing infrastructure holds what came, stops pulling, and goes on by itself'), async (t) => {
     const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
     let broken = true
     const { running, seen, states } = watch(t, bus, (items) => {
@@ -152,7 +160,7 @@ for (const want of ['oldest', 'newest'] as const) {
     await running.stop()
   })
 
-  test.serial(suite('a poisonous item is bisected and put aside; its neighbours are done'), async (t) => {
+  inTurn(suite('a poisonous item is bisected and put aside; its neighbours are done'), async (t) => {
     const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
     const calls: number[] = []
     const { running, seen, deadWords, burials } = watch(t, bus, (items) => {
@@ -173,32 +181,29 @@ for (const want of ['oldest', 'newest'] as const) {
     await running.stop()
   })
 
-  test.serial(
-    suite('an item that the handler calls dead, and a message that cannot be read, are put aside'),
-    async (t) => {
-      const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
-      const { running, deadWords, seen } = watch(
-        t,
-        bus,
-        (items) => items.map((item) => (item === 'bad' ? { dead: new Error('bad') } : done)),
-        {
-          decode: ({ data }) => {
-            const text = new TextDecoder().decode(data)
-            if (text === 'garbage') throw new SyntaxError('no')
-            return [text]
-          },
+  inTurn(suite('an item that the handler calls dead, and a message that cannot be read, are put aside'), async (t) => {
+    const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
+    const { running, deadWords, seen } = watch(
+      t,
+      bus,
+      (items) => items.map((item) => (item === 'bad' ? { dead: new Error('bad') } : done)),
+      {
+        decode: ({ data }) => {
+          const text = new TextDecoder().decode(data)
+          if (text === 'garbage') throw new SyntaxError('no')
+          return [text]
         },
-      )
-      await say(edge, 'good', 'bad', 'garbage', 'fine')
-      await drained(bus)
-      t.deepEqual(deadWords.toSorted(), ['bad', undefined])
-      t.deepEqual(seen.toSorted(), ['bad', 'fine', 'good'])
-      t.is(running.stats().dead, 2)
-      await running.stop()
-    },
-  )
+      },
+    )
+    await say(edge, 'good', 'bad', 'garbage', 'fine')
+    await drained(bus)
+    t.deepEqual(deadWords.toSorted(), ['bad', undefined])
+    t.deepEqual(seen.toSorted(), ['bad', 'fine', 'good'])
+    t.is(running.stats().dead, 2)
+    await running.stop()
+  })
 
-  test.serial(suite('stopping finishes what is in flight and gives the rest back at once'), async (t) => {
+  inTurn(suite('stopping finishes what is in flight and gives the rest back at once'), async (t) => {
     const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
     const gate = Promise.withResolvers<void>()
     const { running, seen } = watch(
@@ -224,7 +229,7 @@ for (const want of ['oldest', 'newest'] as const) {
     await next.running.stop()
   })
 
-  test.serial(suite('a worker stopped while it holds gives its messages back'), async (t) => {
+  inTurn(suite('a worker stopped while it holds gives its messages back'), async (t) => {
     const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
     const { running, states } = watch(t, bus, () => {
       throw new InfrastructureError('gone')
@@ -239,7 +244,7 @@ for (const want of ['oldest', 'newest'] as const) {
     await next.running.stop()
   })
 
-  test.serial(suite('a status written into headers by a publisher is a message like any other'), async (t) => {
+  inTurn(suite('a status written into headers by a publisher is a message like any other'), async (t) => {
     const edge = await connect({
       servers: broker.nats.url,
       authenticator: nkeyAuthenticator(new TextEncoder().encode(broker.seeds.edge)),
@@ -261,7 +266,7 @@ for (const want of ['oldest', 'newest'] as const) {
     await edge.close()
   })
 
-  test.serial(suite('a message as large as any is put aside, and its neighbours go on'), async (t) => {
+  inTurn(suite('a message as large as any is put aside, and its neighbours go on'), async (t) => {
     const [bus, verifier] = await Promise.all([broker.connect('trust-evaluator'), broker.connect('verifier')])
     const before = await deadLetters(broker)
     const { running, seen, burials } = watch(t, bus, allDone, {
@@ -282,7 +287,7 @@ for (const want of ['oldest', 'newest'] as const) {
     await running.stop()
   })
 
-  test.serial(suite('a batch that failed for a mistake of ours comes again'), async (t) => {
+  inTurn(suite('a batch that failed for a mistake of ours comes again'), async (t) => {
     const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
     let mistakes = 0
     const { running, deadWords } = watch(
@@ -306,7 +311,7 @@ for (const want of ['oldest', 'newest'] as const) {
     await running.stop()
   })
 
-  test.serial(suite('a broker killed and restarted: nothing is lost'), async (t) => {
+  inTurn(suite('a broker killed and restarted: nothing is lost'), async (t) => {
     const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
     const { running, seen, states } = watch(t, bus, allDone)
     for (let n = 0; n < 100; n++) edge.publish(subject, `k${n}`)
@@ -323,42 +328,39 @@ for (const want of ['oldest', 'newest'] as const) {
     await running.stop()
   })
 
-  test.serial(
-    suite('a broker back empty: waits for the streams, and acknowledges nothing of the old ones'),
-    async (t) => {
-      const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
-      const [oldGate, newGate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-      const { running, seen, states } = watch(
-        t,
-        bus,
-        async (items) => {
-          await (items.some((item) => item.startsWith('old')) ? oldGate : newGate).promise
-          return allDone(items)
-        },
-        { concurrency: 8, batch: { maxMessages: 4, maxWaitMs: 5 } },
-      )
-      await say(edge, 'old0', 'old1', 'old2', 'old3')
-      await until('the old ones are held', () => running.stats().held === 4)
-      await broker.nats.restart({ emptyStore: true })
-      await until('it waits', () => states.at(-1) === 'connecting')
-      await broker.provision()
-      await until('it consumes again', () => states.at(-1) === 'consuming')
-      // The new messages get the sequence numbers of the old ones, which end while the new ones are worked on.
-      await isBack(edge)
-      await say(edge, 'new0', 'new1', 'new2', 'new3')
-      await until('the new ones are held', () => running.stats().held === 8)
-      oldGate.resolve()
-      await until('the old ones are over', () => running.stats().held === 4)
-      // The broker works acknowledgements off beside its answers.
-      await new Promise((resolve) => setTimeout(resolve, 300))
-      t.is((await ackPending(bus)).unacked, 4, 'no acknowledgement of an old message removed a new one')
-      newGate.resolve()
-      await until('the new ones are over', () => running.stats().held === 0)
-      await drained(bus)
-      t.deepEqual(seen.toSorted(), ['new0', 'new1', 'new2', 'new3', 'old0', 'old1', 'old2', 'old3'])
-      await running.stop()
-    },
-  )
+  inTurn(suite('a broker back empty: waits for the streams, and acknowledges nothing of the old ones'), async (t) => {
+    const [bus, edge] = await Promise.all([broker.connect('verifier'), broker.edge()])
+    const [oldGate, newGate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const { running, seen, states } = watch(
+      t,
+      bus,
+      async (items) => {
+        await (items.some((item) => item.startsWith('old')) ? oldGate : newGate).promise
+        return allDone(items)
+      },
+      { concurrency: 8, batch: { maxMessages: 4, maxWaitMs: 5 } },
+    )
+    await say(edge, 'old0', 'old1', 'old2', 'old3')
+    await until('the old ones are held', () => running.stats().held === 4)
+    await broker.nats.restart({ emptyStore: true })
+    await until('it waits', () => states.at(-1) === 'connecting')
+    await broker.provision()
+    await until('it consumes again', () => states.at(-1) === 'consuming')
+    // The new messages get the sequence numbers of the old ones, which end while the new ones are worked on.
+    await isBack(edge)
+    await say(edge, 'new0', 'new1', 'new2', 'new3')
+    await until('the new ones are held', () => running.stats().held === 8)
+    oldGate.resolve()
+    await until('the old ones are over', () => running.stats().held === 4)
+    // The broker works acknowledgements off beside its answers.
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    t.is((await ackPending(bus)).unacked, 4, 'no acknowledgement of an old message removed a new one')
+    newGate.resolve()
+    await until('the new ones are over', () => running.stats().held === 0)
+    await drained(bus)
+    t.deepEqual(seen.toSorted(), ['new0', 'new1', 'new2', 'new3', 'old0', 'old1', 'old2', 'old3'])
+    await running.stop()
+  })
 }
 
 const deadLetters = async (broker: Broker): Promise<number> => {
