@@ -111,7 +111,7 @@ const streamConfig = (spec: StreamSpec) => ({
 })
 
 /** Waits until something holds; fails loudly when it never does. */
-export const until = async (what: string, holds: () => boolean | Promise<boolean>, ms = 10_000): Promise<void> => {
+export const until = async (what: string, holds: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> => {
   const end = Date.now() + ms
   while (!(await holds())) {
     if (Date.now() > end) throw new Error(`never came true: ${what}`)

@@ -17,7 +17,7 @@ import {
   verifyGatewayMessage,
   verifyKeyList,
 } from '../src/index.ts'
-import { quick, silent } from './_broker.ts'
+import { quick, silent, until } from './_broker.ts'
 
 let stack: Stack
 let device: Signatory
@@ -89,7 +89,7 @@ test.serial('an answer that the gateway signed and that names the request ends t
   })
   const edge = await enter(t)
   await bus.nc.flush()
-  const answer = await edge.ask('status', request(), { timeoutMs: 3000, verify })
+  const answer = await edge.ask('status', request(), { timeoutMs: 30_000, verify })
   t.like(answer, { ok: true, result: { trust_level: 'approved' } })
 })
 
@@ -136,6 +136,8 @@ test.serial(
     await stack.nats.restart()
     await back
     t.notThrows(publish)
+    // The tests that follow need it, and it comes back when it does.
+    await until('the worker is back', () => bus.isConnected())
   },
 )
 

@@ -33,13 +33,14 @@ test.serial('unavailable: no stream, a broker that says nothing, one that dies, 
   }
   broker.nats.pause()
   await new Promise((resolve) => setTimeout(resolve, 200))
-  const dying = unavailable('dies meanwhile', 4000)
+  const dying = unavailable('dies meanwhile', 4900)
   await new Promise((resolve) => setTimeout(resolve, 300))
   await broker.nats.kill9()
   await dying
   await until('it is known to be gone', () => !bus.isConnected())
-  await unavailable('gone', 100)
+  // At once: any wait for an answer would be longer.
+  await unavailable('gone', 1000)
   await broker.nats.restart({ emptyStore: true })
   await until('it is back', () => bus.isConnected())
-  await unavailable('no stream', 4000)
+  await unavailable('no stream', 4900)
 })
