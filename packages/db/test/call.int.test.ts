@@ -40,9 +40,7 @@ test('a connection that the server ends is infrastructure, and the pool makes an
   const pool = world().as('ltg_verifier')
   const using = withConnection(pool, async (db) => {
     const pid = await pidOf(db)
-    const sleeping = db.query('SELECT pg_sleep(5)')
-    await world().rows('SELECT pg_terminate_backend($1)', [pid])
-    await sleeping
+    await Promise.all([db.query('SELECT pg_sleep(60)'), world().rows('SELECT pg_terminate_backend($1)', [pid])])
   })
   await t.throwsAsync(using, { instanceOf: InfrastructureError })
   t.deepEqual(await call(pool, 'devices.fn_signers', [[]]), [])

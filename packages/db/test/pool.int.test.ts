@@ -24,7 +24,7 @@ test('no server, a wrong password, no room in the pool: infrastructure, in time'
     await t.throwsAsync(call(pool, 'devices.fn_ok', []), { instanceOf: InfrastructureError }, JSON.stringify(part))
     await pool.end()
   }
-  const full = createPool({ ...database.owner, max: 1, logger, connectTimeoutMs: 200 })
+  const full = createPool({ ...database.owner, max: 1, logger, connectTimeoutMs: 2000 })
   const taken = await full.connect()
   await t.throwsAsync(call(full, 'devices.fn_ok', []), { instanceOf: InfrastructureError })
   taken.release()
