@@ -64,7 +64,7 @@ const readHealth = async (dir: string): Promise<{ status: number; body: Record<s
 
 /** Looks again and again until something holds. */
 export const eventually = async (t: ExecutionContext, look: () => Promise<boolean>, what: string): Promise<void> => {
-  for (const end = Date.now() + 20_000; Date.now() < end; ) {
+  for (const end = Date.now() + 60_000; Date.now() < end; ) {
     if (await look().catch(() => false)) return
     await new Promise((done) => setTimeout(done, 50))
   }

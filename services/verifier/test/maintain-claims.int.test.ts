@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { randomNonce } from '@lenserfight/envelope'
+import { limits } from '@lenserfight/schemas'
 import test from 'ava'
 import { type ClaimsDatabase, claimIngress, claimOf, claimsDatabase, seconds } from './_claims.ts'
 
@@ -10,6 +12,19 @@ test.after.always(() => db?.close())
 
 const width = 900
 const keep = 300 + 900 + 60
+/** How far ahead partitions are made. */
+const ahead = width + limits.iatWindowSeconds + limits.storeLeadSeconds
+
+/** Seconds until the time at which a partition is to be made, dropped or begun. */
+const untilChange = (): number => {
+  const now = Date.now() / 1000
+  return Math.min(...[now, now - keep, now + ahead].map((time) => width - (time % width)))
+}
+// What is counted here is what a test itself made and took away, not what became due in its midst.
+test.beforeEach(async () => {
+  const left = untilChange()
+  if (left < 45) await sleep((left + 1) * 1000)
+})
 
 const maintain = async (): Promise<{ made: number; dropped: number }> => {
   const { rows } = await db.verifier.query('SELECT * FROM devices.fn_claims_maintain()')
