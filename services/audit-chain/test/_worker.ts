@@ -41,7 +41,8 @@ export class Worker {
     this.#process.stdout?.on('data', (chunk: Buffer) => {
       this.log += chunk
     })
-    this.#exit = once(this.#process, 'exit')
+    // With its output: all that it logged is read by then.
+    this.#exit = once(this.#process, 'close')
   }
 
   /** What /readyz says; undefined while nobody answers. */
@@ -67,7 +68,7 @@ export class Worker {
   }
 }
 
-export const until = async (holds: () => Promise<boolean>, deadlineMs = 20_000): Promise<void> => {
+export const until = async (holds: () => Promise<boolean>, deadlineMs = 60_000): Promise<void> => {
   for (const end = Date.now() + deadlineMs; !(await holds()); await sleep(20)) {
     if (Date.now() > end) throw new Error('it did not come true in time')
   }

@@ -60,6 +60,8 @@ test.serial('AU-2: what effects left is linked while it comes, and the worker is
   await record(lensers, 130)
   await until(async () => (await countOf('audit.hash_chains', lensers)) === 250)
   t.deepEqual(await checkAll(lensers), { ok: true, entries: 250 })
+  // The last batch is in the database before its worker has counted it.
+  await until(async () => (await worker.ready())?.linked === 250)
   t.like(await worker.ready(), { status: 200, state: 'consuming', linked: 250 })
   t.is(await worker.end('SIGTERM'), 0)
 })
