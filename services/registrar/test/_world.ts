@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { createPool, type Pool } from '@lenserfight/db'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Connection, createPool, type Pool } from '@lenserfight/db'
 import {
   encodeBase64Url,
   encodeKey,
@@ -109,6 +110,16 @@ export class World {
   /** As superuser. */
   async query<Row>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
     return (await this.owner.query(text, [...values])).rows as Row[]
+  }
+
+  /** Waits until somebody of this database stands in line behind what a connection holds. */
+  async untilWaitedFor(holder: Connection): Promise<void> {
+    const { pid } = (await holder.query('SELECT pg_backend_pid() AS pid')).rows[0] as { pid: number }
+    const waiting =
+      'SELECT FROM pg_stat_activity WHERE datname = current_database() AND $1 = ANY (pg_blocking_pids(pid))'
+    for (const end = Date.now() + 60_000; (await this.query(waiting, [pid])).length === 0; await sleep(20)) {
+      if (Date.now() > end) throw new Error('nobody waits for what is held')
+    }
   }
 
   /** Claims at the `ask` door as the registrar does. */

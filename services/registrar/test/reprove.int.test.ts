@@ -138,14 +138,7 @@ test.serial(
       returned = true
     })
     // Until it stands in line for the table: whoever comes after that waits for it.
-    for (
-      const waits = () =>
-        world().query(
-          "SELECT FROM pg_locks WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'devices.registered_devices'::regclass",
-        );
-      (await waits()).length === 0;
-    )
-      await sleep(20)
+    await world().untilWaitedFor(claim)
     t.false(returned)
     const late = world().claimIngress(beat(device))
     await sleep(100)
