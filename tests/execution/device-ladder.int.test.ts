@@ -148,7 +148,7 @@ test('DH-3: the evaluators themselves bring a device that fell silent to offline
   await inDatabase(async (db) => {
     await db.query(
       `INSERT INTO devices.heartbeat_days
-       SELECT $1, (now() AT TIME ZONE 'UTC')::date - n FROM generate_series(1, 6) n`,
+       SELECT $1, (now() AT TIME ZONE 'UTC')::date - n FROM generate_series(0, 6) n ON CONFLICT DO NOTHING`,
       [worthy.device.kid],
     )
     await db.query(

@@ -22,8 +22,8 @@ const levelOf = async ({ id }: Device): Promise<string> => {
   return (await world.one<{ trust_level: string }>(text, [id])).trust_level
 }
 const until = async (holds: () => Promise<boolean> | boolean): Promise<void> => {
-  for (const end = Date.now() + 20_000; !(await holds()); ) {
-    if (Date.now() > end) throw new Error('waited 20 s')
+  for (const end = Date.now() + 60_000; !(await holds()); ) {
+    if (Date.now() > end) throw new Error('waited 60 s')
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }

@@ -1,9 +1,16 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { newUuidV7 } from '@lenserfight/envelope'
 import { attestation, runStart } from '../_bodies.ts'
 import type { Device, World } from '../_world.ts'
 
 export const hours = (n: number): number => n * 3_600_000
 export const days = (n: number): number => hours(24 * n)
+
+/** Waits out the end of a UTC day, so that a test that counts days back from today sees one today. */
+export const withinOneDay = async (): Promise<void> => {
+  const left = days(1) - (Date.now() % days(1))
+  if (left < 60_000) await sleep(left + 1000)
+}
 
 /** What a device's history is told to have been; ages in milliseconds. */
 export interface History {

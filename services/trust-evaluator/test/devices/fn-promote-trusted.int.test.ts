@@ -2,13 +2,14 @@ import type { DeviceLevel } from '@lenserfight/schemas'
 import test from 'ava'
 import { heartbeat } from '../_bodies.ts'
 import { createWorld, type Device, type World } from '../_world.ts'
-import { attest, days, type History, hours, lately, tell, worthy } from './_history.ts'
+import { attest, days, type History, hours, lately, tell, withinOneDay, worthy } from './_history.ts'
 
 let world: World
 test.before(async () => {
   world = await createWorld()
 })
 test.after.always(() => world?.close())
+test.beforeEach(withinOneDay)
 
 const addDevice = async (history: History, levels: readonly DeviceLevel[] = ['approved']): Promise<Device> => {
   const device = await world.addDevice(await world.addLenser(), levels)

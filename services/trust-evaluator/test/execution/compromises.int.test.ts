@@ -306,7 +306,7 @@ test.serial('the evaluator’s loop brings the levels down by itself', async (t)
   await declare(setting, { age: minutes(2) })
   const logger = createLogger({ service: 'trust-evaluator', level: 'silent' })
   const loop = startReevaluation({ store: createStore(world.evaluator), everyMs: 20, logger })
-  for (const end = Date.now() + 15_000; (await levelOf(run)) !== 'agent_verified' && Date.now() < end; ) {
+  for (const end = Date.now() + 60_000; (await levelOf(run)) !== 'agent_verified' && Date.now() < end; ) {
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
   await loop.stop()
