@@ -17,6 +17,7 @@ const asProvisioner = async (stack: Stack): Promise<{ manager: JetStreamManager;
     servers: stack.nats.url,
     inboxPrefix: '_INBOX_provisioner',
     authenticator: nkeyAuthenticator(new TextEncoder().encode(stack.busUser('provisioner').seed)),
+    ...{ maxReconnectAttempts: -1, reconnectTimeWait: 100 },
   })
   return { manager: await jetstreamManager(nc, { checkAPI: false }), close: () => nc.close() }
 }
@@ -28,7 +29,7 @@ const readiness = async (stack: Stack): Promise<{ status: number; state: string;
   return { status: response.status, ...((await response.json()) as { state: string; wrong: string[] }) }
 }
 
-const until = async (what: string, holds: () => Promise<boolean>, ms = 10_000): Promise<void> => {
+const until = async (what: string, holds: () => Promise<boolean>, ms = 60_000): Promise<void> => {
   const end = Date.now() + ms
   while (!(await holds().catch(() => false))) {
     if (Date.now() > end) throw new Error(`never came true: ${what}`)
@@ -49,6 +50,7 @@ const isAsTheTopologySays = async (manager: JetStreamManager): Promise<boolean> 
 
 for (const want of ['oldest', 'newest'] as const) {
   test(`streams and consumers are made, kept, made again and read back [${want} server]`, async (t) => {
+    t.timeout(240_000)
     const nats = await ensureNatsServer({ env: readEnvironment(), want })
     const stack = await testStack({ nats, replicas: alone })
     t.teardown(() => stack.stop())
@@ -56,19 +58,21 @@ for (const want of ['oldest', 'newest'] as const) {
     t.teardown(close)
     t.true(await isAsTheTopologySays(manager), 'ready means that all is there')
 
-    // Somebody turned the guard of the ingress off, and changed a consumer.
+    // Somebody turned the guard of the ingress off, and changed a consumer, while nobody looked.
     const [ingress] = streams
+    const [worker] = stack.workers('provisioner')
+    worker?.send('SIGSTOP')
     await manager.streams.update('LTG_INGRESS', { ...streamConfig(ingress), no_ack: false, max_age: 60_000_000_000 })
     await manager.consumers.update('LTG_INGRESS', 'verifier', { max_ack_pending: 5 })
     t.false(await isAsTheTopologySays(manager))
-    await until('it is put right', () => isAsTheTopologySays(manager), 4000)
+    worker?.send('SIGCONT')
+    await until('it is put right', () => isAsTheTopologySays(manager))
 
     await stack.nats.restart({ emptyStore: true })
-    await until('all is made again', () => isAsTheTopologySays(manager), 8000)
+    await until('all is made again', () => isAsTheTopologySays(manager))
     await until('it is ready again', async () => (await readiness(stack)).status === 200)
 
     // What cannot be changed keeps it not ready: nobody is led past an ingress without its guards.
-    const [worker] = stack.workers('provisioner')
     worker?.send('SIGSTOP')
     await stack.nats.restart({ emptyStore: true })
     await until(
