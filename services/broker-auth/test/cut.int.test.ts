@@ -3,7 +3,7 @@ import { askSubject, type DeviceLevel, inSubject, limits } from '@lenserfight/sc
 import { makeAccount, makeDevice, makeSession, type Signatory, setLevel } from '@lenserfight/testkit'
 import { testStack } from '@lenserfight/testkit/stack'
 import test, { type ExecutionContext } from 'ava'
-import { admissionsOf, changing, connectLine, enterLine, type Line, openLine, until } from './_cut.ts'
+import { admissionsOf, changing, connectLine, enterLine, isCutWithin, type Line, openLine, until } from './_cut.ts'
 import { asOwner, doorOnly, enter, mayPublish } from './_door.ts'
 
 let stack: Stack
@@ -23,20 +23,26 @@ const bound = 1000
 /** The last kick comes five seconds after the first; what is still there then stays. */
 const settled = 7500
 
-const isCutWithin = async (t: ExecutionContext, line: Line, began: number, what: string): Promise<void> => {
-  const took = (await line.ended) - began
-  t.log(`${what}: cut ${took} ms after the change began`)
-  t.true(took < bound, `${what}: ${took} ms`)
-}
+/** A connection of somebody new, and the change that is to cut it. */
+const isCut = (
+  t: ExecutionContext,
+  what: string,
+  make: () => Promise<Signatory>,
+  change: (who: Signatory, line: Line) => Promise<number>,
+): Promise<void> =>
+  isCutWithin(t, bound, what, async () => {
+    const who = await make()
+    const line = await enterLine(t, stack, who)
+    return { line, began: await change(who, line) }
+  })
 
 const levelSql = `UPDATE devices.registered_devices SET trust_level = $2, trust_actor = $3 WHERE id = $1`
 
 test('a revoke cuts the device’s live connection in under a second, and nobody else’s', async (t) => {
-  const device = await newDevice()
-  const others = [await newDevice(device.lenser), await newDevice()]
-  const line = await enterLine(t, stack, device)
+  const others = [await newDevice(), await newDevice()] as const
   const beside = await Promise.all(others.map((other) => enterLine(t, stack, other)))
-  await isCutWithin(t, line, await changing(stack, levelSql, [device.kid, 'revoked', 'owner']), 'revoked')
+  const make = () => newDevice(others[0].lenser)
+  await isCut(t, 'revoked', make, ({ kid }) => changing(stack, levelSql, [kid, 'revoked', 'owner']))
   await delay(settled)
   t.true(beside.every(({ isOpen }) => isOpen()))
 })
@@ -49,9 +55,8 @@ test('what takes something from a device cuts it in under a second: unhealthy, b
     ['pending', 'revoked', 'owner'],
     ['unhealthy', 'revoked', 'owner'],
   ] as const) {
-    const device = await newDevice(undefined, from)
-    const line = await enterLine(t, stack, device)
-    await isCutWithin(t, line, await changing(stack, levelSql, [device.kid, to, actor]), `${from} to ${to}`)
+    const make = () => newDevice(undefined, from)
+    await isCut(t, `${from} to ${to}`, make, ({ kid }) => changing(stack, levelSql, [kid, to, actor]))
   }
 })
 
@@ -81,9 +86,7 @@ test('what takes something from a session cuts it: revoked, lowered, removed at 
     ['ended', `UPDATE lensers.sessions SET expires_at = now() WHERE kid = $1`],
     ['removed', 'DELETE FROM lensers.sessions WHERE kid = $1'],
   ] as const) {
-    const session = await newSession()
-    const line = await enterLine(t, stack, session)
-    await isCutWithin(t, line, await changing(stack, sql, [session.kid]), what)
+    await isCut(t, what, newSession, ({ kid }) => changing(stack, sql, [kid]))
   }
   const session = await newSession()
   const line = await enterLine(t, stack, session)
@@ -102,24 +105,24 @@ const reproveSql = `UPDATE devices.registered_devices SET key_number = key_numbe
   former_public_key = NULL, former_key_until = NULL WHERE id = $1`
 
 test('another key cuts what the former one opened: at once, or when the former one’s time is over', async (t) => {
-  const [reproved, rotated] = [await newDevice(), await newDevice()]
-  const [first, second] = [await enterLine(t, stack, reproved), await enterLine(t, stack, rotated)]
+  const rotated = await newDevice()
+  const line = await enterLine(t, stack, rotated)
   const rotatedAt = await changing(stack, rotateSql('3 s'), [rotated.kid])
-  await isCutWithin(t, first, await changing(stack, reproveSql, [reproved.kid]), 'reproved')
-  const took = (await second.ended) - rotatedAt
+  await isCut(t, 'reproved', newDevice, ({ kid }) => changing(stack, reproveSql, [kid]))
+  const took = (await line.ended) - rotatedAt
   t.true(took > 2500, `${took} ms`)
 })
 
 test('a key that was replaced twice has the shorter time left', async (t) => {
-  const device = await newDevice()
-  const line = await enterLine(t, stack, device)
-  await changing(stack, rotateSql('30 s'), [device.kid])
-  const [first] = await admissionsOf(stack, device.kid)
-  t.is(first?.cause, 'key')
-  await changing(stack, rotateSql('1 hour'), [device.kid])
-  t.deepEqual((await admissionsOf(stack, device.kid))[0], first)
-  t.true(line.isOpen())
-  await isCutWithin(t, line, await changing(stack, reproveSql, [device.kid]), 'reproved')
+  await isCut(t, 'reproved', newDevice, async ({ kid }, line) => {
+    await changing(stack, rotateSql('30 s'), [kid])
+    const [first] = await admissionsOf(stack, kid)
+    t.is(first?.cause, 'key')
+    await changing(stack, rotateSql('1 hour'), [kid])
+    t.deepEqual((await admissionsOf(stack, kid))[0], first)
+    t.true(line.isOpen())
+    return changing(stack, reproveSql, [kid])
+  })
 })
 
 test('what gives a device or a session something cuts nothing', async (t) => {
@@ -208,30 +211,34 @@ test('one key that connects from everywhere at once has no more connections than
 })
 
 test('nobody has another’s connection written down as theirs, whatever they say of themselves', async (t) => {
-  const [victim, hostile] = [await newDevice(), await newDevice()]
+  const victim = await newDevice()
   const line = await enterLine(t, stack, victim)
   const id = line.clientId
   const lies = {
     ...{ id, cid: id, client_id: id, clientId: id, user: String(id), name: String(id), lang: String(id) },
     ...{ client_info: { id }, nats: { client_info: { id } }, server_id: 'N'.repeat(56) },
   }
-  const liar = await enterLine(t, stack, hostile, lies)
-  t.deepEqual(
-    (await admissionsOf(stack, hostile.kid)).map(({ client_id }) => Number(client_id)),
-    [liar.clientId],
-  )
-  await isCutWithin(t, liar, await changing(stack, levelSql, [hostile.kid, 'revoked', 'owner']), 'the liar')
+  await isCutWithin(t, bound, 'the liar', async () => {
+    const hostile = await newDevice()
+    const liar = await enterLine(t, stack, hostile, lies)
+    t.deepEqual(
+      (await admissionsOf(stack, hostile.kid)).map(({ client_id }) => Number(client_id)),
+      [liar.clientId],
+    )
+    return { line: liar, began: await changing(stack, levelSql, [hostile.kid, 'revoked', 'owner']) }
+  })
   await delay(settled)
   t.true(line.isOpen())
 })
 
 test('a connection that says CONNECT again as somebody else hides from neither revoke', async (t) => {
   for (const which of [0, 1] as const) {
-    const signatories = [await newDevice(), await newDevice()] as const
-    const line = await enterLine(t, stack, signatories[0])
-    line.say(`${connectLine(stack, signatories[1], line.nonce)}PING\r\n`)
-    await until('it was judged', async () => (await admissionsOf(stack, signatories[1].kid)).length > 0)
-    const { kid } = signatories[which]
-    await isCutWithin(t, line, await changing(stack, levelSql, [kid, 'revoked', 'owner']), `the ${which}th name`)
+    await isCutWithin(t, bound, `the ${which}th name`, async () => {
+      const signatories = [await newDevice(), await newDevice()] as const
+      const line = await enterLine(t, stack, signatories[0])
+      line.say(`${connectLine(stack, signatories[1], line.nonce)}PING\r\n`)
+      await until('it was judged', async () => (await admissionsOf(stack, signatories[1].kid)).length > 0)
+      return { line, began: await changing(stack, levelSql, [signatories[which].kid, 'revoked', 'owner']) }
+    })
   }
 })
