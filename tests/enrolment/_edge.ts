@@ -90,7 +90,7 @@ export class Edge {
   }
 
   /** The first reply to a digest; undefined where none comes within the time. */
-  async reply(digest: string, timeoutMs = 10_000): Promise<Reply | undefined> {
+  async reply(digest: string, timeoutMs = 60_000): Promise<Reply | undefined> {
     const end = Date.now() + timeoutMs
     while (this.heardOf(digest).length === 0 && Date.now() < end) {
       await new Promise<void>((resolve) => {

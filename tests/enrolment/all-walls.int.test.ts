@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { connectEdge, type EdgeBus, verifyGatewayMessage, verifyKeyList } from '@lenserfight/bus'
 import { encodeKey, generateKeyPair, newUuidV7, type PrivateKey, signEnvelope } from '@lenserfight/envelope'
 import type { Stack } from '@lenserfight/local/stack'
@@ -19,7 +20,7 @@ const issueToken = async ({ issuer, descriptor }: Stack, nonce: string): Promise
 }
 
 const setUp = async (t: ExecutionContext) => {
-  t.timeout(60_000)
+  t.timeout(180_000)
   const stack = await testStack({ replicas: { 'trust-evaluator': 0 } })
   t.teardown(stack.stop)
   const { url, gateway_id: gatewayId } = stack.descriptor
@@ -32,9 +33,15 @@ const setUp = async (t: ExecutionContext) => {
   }
   const sign = (party: Party, kind: string, members: object): Uint8Array =>
     signEnvelope({ ...party, body: { kind, aud: gatewayId, ...members } }).bytes
-  const ask = async (bus: EdgeBus, party: Party, kind: string, members: object = {}): Promise<AnswerBody> =>
+  const ask = async (
+    bus: EdgeBus,
+    party: Party,
+    kind: string,
+    members: object = {},
+    timeoutMs = 30_000,
+  ): Promise<AnswerBody> =>
     bus.ask(kind, sign(party, kind, members), {
-      timeoutMs: 3000,
+      timeoutMs,
       verify: (bytes) =>
         verifyGatewayMessage(bytes, list, { kind: 'answer', use: 'answer', to: party.kid, now: Date.now() }),
     })
@@ -46,7 +53,7 @@ test('enrolment through every wall: sign in, register, answer the challenge, be 
   const session = newSession()
   const first = await open(session, true)
   // Before its login a key has one request to make.
-  const early = await t.throwsAsync(ask(first, session, 'list'), { instanceOf: CodedError })
+  const early = await t.throwsAsync(ask(first, session, 'list', {}, 3000), { instanceOf: CodedError })
   t.is((early as CodedError).code, 'answer_timeout')
   const login = await ask(first, session, 'login', {
     ...operation({ public_key: encodeKey(session.publicKey) }),
@@ -71,16 +78,19 @@ test('enrolment through every wall: sign in, register, answer the challenge, be 
 
   const answer = sign(device, 'challenge', operation({ device_id, challenge, counter: 1 }))
   devices.publish(inSubject({ ...device, kind: 'challenge' }), answer)
-  for (let i = 0; i < 50 && !(await ask(devices, device, 'status')).result?.challenge_verified; i++) {}
+  for (const end = Date.now() + 60_000; !(await ask(devices, device, 'status')).result?.challenge_verified; ) {
+    if (Date.now() > end) throw new Error('the challenge was not verified')
+    await sleep(50)
+  }
   t.is((await approve()).result?.trust_level, 'approved')
   t.is((await ask(devices, device, 'status')).result?.trust_level, 'approved')
 
   t.is((await ask(owners, owner, 'revoke', operation({ device_id }))).result?.trust_level, 'revoked')
   // Its connection is cut; it comes back to learn why.
   for (let level: unknown = 'approved'; level !== 'revoked'; ) {
-    level = await ask(devices, device, 'status').then(
+    level = await ask(devices, device, 'status', {}, 3000).then(
       ({ result }) => result?.trust_level,
-      () => new Promise((resolve) => setTimeout(resolve, 100)),
+      () => sleep(100),
     )
   }
   t.pass()
