@@ -65,13 +65,13 @@ export const reasons = {
   },
   device_pending: {
     next: 'wait',
-    message: 'The device awaits its owner’s approval: `lf gateway approve-device ID`.',
+    message: 'The device awaits its owner’s approval: `lf gateway devices --pending` says how.',
     exit: 5,
   },
   device_unhealthy: {
     next: 'wait',
     message:
-      'The device is marked unhealthy. Its owner clears it with `lf gateway reinstate-device ID`, after finding out why.',
+      'The device is suspended or unhealthy. Its owner sees why with `lf gateway devices`, and ends it with `lf gateway reinstate-device`.',
     exit: 5,
   },
   device_revoked: {
@@ -116,6 +116,10 @@ export const reasons = {
   run_not_owned: { next: 'stop', message: 'The run belongs to another account or another device.' },
   already_attested: { next: 'stop', message: 'The run has an attestation with other content already.' },
   policy_denied: { next: 'stop', message: 'The account’s policy does not allow this run.', exit: 5 },
+  unknown_operation: {
+    next: 'stop',
+    message: 'This machine has no such operation, or forgot it. `lf run` says the id of one that is still on its way.',
+  },
   unknown_runner: { next: 'stop', message: 'This account has no such runner.' },
   unknown_contender: { next: 'stop', message: 'This account has no such contender.' },
   unknown_submission: { next: 'stop', message: 'This account has no such submission.' },
@@ -283,7 +287,10 @@ export const reasons = {
   input_unreadable: { next: 'stop', message: 'A named input file cannot be read.' },
   command_not_found: { next: 'stop', message: 'The command was not found. Check its name and PATH.' },
   command_not_executable: { next: 'stop', message: 'The command is not an executable file. Check its permissions.' },
-  config_invalid: { next: 'stop', message: 'The configuration is not valid.' },
+  config_invalid: {
+    next: 'stop',
+    message: 'The configuration is not valid. Correct what is named here, and try again.',
+  },
   usage: { next: 'stop', message: 'The command was not understood. See --help.' },
 } as const satisfies Record<string, Reason>
 

@@ -34,6 +34,7 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     })
     .strict()
     .demandCommand(1, noCommand)
+    .recommendCommands()
     .version(manifest.version)
     .exitProcess(false)
     .fail((message, error) => onUsage(inWords(message ?? error?.message ?? 'unknown', argv)))
@@ -44,7 +45,7 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     deviceCommands(gateway, choose)
     machineCommands(gateway, choose)
     doctorCommand(gateway, choose)
-    return gateway.demandCommand(1, noCommand).example('$0 gateway status', '')
+    return gateway.demandCommand(1, noCommand).example('$0 gateway doctor', 'what is wrong here, if anything is')
   })
   return cli.example('$0 login --dev', 'sign in at the local stack').example('$0 run -- make test', 'run and attest')
 }

@@ -1,6 +1,8 @@
 import { type describeKey, fingerprintOf } from '@lenserfight/daemon/client'
+import { daysOf } from '@lenserfight/daemon/span'
 import { limits } from '@lenserfight/schemas'
 import { fingerprintWords } from './fingerprint.ts'
+import { relativeTo } from './times.ts'
 
 /** What is known of a key. Times are Unix seconds; null is not known. */
 export type KeyReport = ReturnType<typeof describeKey>
@@ -9,12 +11,11 @@ const daySeconds = 86_400
 
 const dayOf = (seconds: number): string => new Date(seconds * 1000).toISOString().slice(0, 10)
 
-const daysOf = (seconds: number): number => Math.floor(Math.abs(seconds) / daySeconds)
-
-const endOf = (expiresAt: number, now: number): string =>
+/** When a key ends or ended. Times are Unix seconds. */
+export const endOf = (expiresAt: number, now: number): string =>
   expiresAt <= now
-    ? `ended ${daysOf(now - expiresAt)} days ago`
-    : `ends ${dayOf(expiresAt)}, in ${daysOf(expiresAt - now)} days`
+    ? `ended ${relativeTo(expiresAt, now * 1000)}`
+    : `ends ${dayOf(expiresAt)}, ${relativeTo(expiresAt, now * 1000)}`
 
 /** A key as its owner recognizes it; the gateway shows the same fingerprint and words. @param now Unix seconds */
 export const linesOfKey = (
@@ -25,7 +26,7 @@ export const linesOfKey = (
   `Key      ${fingerprintOf(publicKey)}`,
   `Words    ${fingerprintWords(publicKey)}`,
   ...(number === null ? [] : [`Number   ${number}`]),
-  ...(since === null ? [] : [`Age      ${daysOf(now - since)} days, since ${dayOf(since)}`]),
+  ...(since === null ? [] : [`Age      ${daysOf(now - since)}, since ${dayOf(since)}`]),
   ...(expires_at === null ? [] : [`End      ${endOf(expires_at, now)}`]),
 ]
 

@@ -61,12 +61,23 @@ export const createOutput = ({ json, colours, results }: OutputOptions): Output 
   }
 }
 
+const characters = new Intl.Segmenter('en', { granularity: 'grapheme' })
+const wide =
+  /^[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u
+
+/** How many columns of a terminal a text takes. */
+const widthOf = (text: string): number =>
+  Array.from(characters.segment(text), ({ segment }) => (wide.test(segment) ? 2 : 1)).reduce(
+    (sum, each) => sum + each,
+    0,
+  )
+
 /** Lines of a table, columns as wide as their widest cell. */
 export const tableOf = (rows: readonly (readonly string[])[]): string[] => {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => widthOf(row[column] ?? ''))))
   return rows.map((row) =>
     row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .map((cell, column) => cell + ' '.repeat((widths[column] ?? 0) - widthOf(cell)))
       .join('  ')
       .trimEnd(),
   )

@@ -37,7 +37,8 @@ export const readProfile = (file: string): Profile => {
   } catch {
     value = undefined
   }
-  if (!Check(Profile, value)) throw new CodedError('config_invalid', `${file} is not a profile`)
+  if (!Check(Profile, value))
+    throw new CodedError('config_invalid', `${file} is not a profile: remove it, and sign in again`)
   return value
 }
 

@@ -1,4 +1,6 @@
-/** Times as people write and read them. Nothing here knows a time zone but UTC. */
+import { spanOf } from '@lenserfight/daemon/span'
+
+// Times as people write and read them. Nothing here knows a time zone but UTC.
 
 const seconds = { s: 1, m: 60, h: 3600, d: 24 * 3600, w: 7 * 24 * 3600 } as const
 const durationForm = /^(\d{1,6})\s*([smhdw])$/
@@ -38,13 +40,6 @@ export const readPastTime = (text: string, now = Date.now()): number => {
 /** A time as people read it, to the minute. */
 export const timeOf = (unixSeconds: number): string =>
   `${new Date(unixSeconds * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC`
-
-/** A length of time in its largest fitting unit. */
-const spanOf = (length: number): string => {
-  if (length < 120) return `${Math.round(length)} s`
-  if (length < 7200) return `${Math.round(length / 60)} min`
-  return length < 172_800 ? `${Math.round(length / 3600)} h` : `${Math.round(length / 86_400)} days`
-}
 
 /** How long ago, or in how long. */
 export const relativeTo = (unixSeconds: number, now = Date.now()): string => {

@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { openState, readEdgeConfig } from '@lenserfight/daemon/client'
 import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
-import { CodedError } from '@lenserfight/schemas'
+import { CodedError, reasonCodes, reasonOf } from '@lenserfight/schemas'
 import { logOutput } from '@lenserfight/testkit'
 import test from 'ava'
 import { createCli } from '../src/cli.ts'
+import { tableOf } from '../src/output.ts'
 
 const lfFile = fileURLToPath(new URL('../bin/lf', import.meta.url))
 const homes: string[] = []
@@ -391,4 +392,75 @@ test.serial('CO-1 CO-5: the doctor finds a secret in a project’s file and a pr
   t.deepEqual([leaked.status, leaked.check.code], [3, 'secret_in_config'])
   t.regex(leaked.check.detail, /note in .*\.lenserfight\.json/)
   for (const { told } of [exported, leaked]) t.false(told.includes(key))
+})
+
+test('groups of commands have examples too, and every argument says what it is', async (t) => {
+  const groups = [
+    '',
+    'config',
+    'sessions',
+    'api-keys',
+    'gateway',
+    'gateway runners',
+    'gateway identity',
+    'gateway audit',
+  ]
+  for (const command of [...groups, ...commands]) {
+    const help = await createCli(
+      command.split(' ').filter(Boolean),
+      () => t.fail(),
+      () => t.fail() as never,
+    ).getHelp()
+    t.regex(help, /Examples:\n {2}lf .*\S {2,}\S/, command)
+    for (const line of /Positionals:\n((?: {2}.+\n)+)/.exec(help)?.[1]?.split('\n').filter(Boolean) ?? [])
+      t.notRegex(line, /^ {2}\S+ +\[/, command)
+  }
+})
+
+test.serial('a misspelt command is answered with the one that was meant', (t) => {
+  t.regex(lf('gatway').stderr, /^usage: .*Did you mean gateway\?/)
+})
+
+test.serial('the doctor says what several checks stumble over once', (t) => {
+  const home = enrolledHome()
+  chmodSync(join(home, 'lf', 'gateway'), 0o755)
+  const { status, stdout } = lf('gateway doctor', { home })
+  t.is(status, 3)
+  t.is(stdout.match(/is mode 0755/g)?.length, 1, stdout)
+  t.regex(stdout, /\n✗ identity +insecure_permissions: see clock\n/)
+  const { checks } = JSON.parse(lf('gateway doctor --json', { home }).stdout) as { checks: { detail: string }[] }
+  t.true(checks.filter(({ detail }) => detail.includes('is mode 0755')).length > 1, 'programs are told each')
+})
+
+test.serial('a refused daemon tells programs once, and by one line', (t) => {
+  const home = newHome()
+  for (const words of ['gateway serve --json', 'gateway serve --json --port x']) {
+    const { status, stdout } = lf(words, { home })
+    t.not(status, 0)
+    t.is(stdout.trimEnd().split('\n').length, 1, stdout)
+    t.regex(JSON.parse(stdout).code, /^(not_enrolled|config_invalid)$/)
+    t.notRegex(stdout, /stack/)
+  }
+})
+
+test.serial('what is not valid says what to do', (t) => {
+  const home = newHome()
+  t.regex(lf('config set runner x', { home }).stderr, /^config_invalid: .*Correct .*an id/)
+  mkdirSync(join(home, 'lf'), { mode: 0o700 })
+  writeFileSync(join(home, 'lf', 'lenserfight.json'), '[]', { mode: 0o600 })
+  t.regex(lf('whoami', { home }).stderr, /^config_invalid: .*remove it, and sign in again/)
+})
+
+test('no sentence has a word that somebody would have to replace', (t) => {
+  for (const code of reasonCodes) t.notRegex(reasonOf(code).message, /\bID\b/, code)
+})
+
+test('columns stay in line whatever the script', (t) => {
+  const lines = tableOf([
+    ['NAME', 'LEVEL'],
+    ['ビルド', 'a'],
+    ['café', 'b'],
+    ['🚀', 'c'],
+  ])
+  t.deepEqual(lines, ['NAME    LEVEL', 'ビルド  a', 'café    b', '🚀      c'])
 })

@@ -88,7 +88,7 @@ export const createMethods = (options: MethodsOptions): Methods => {
     },
     'operation.wait': async ({ op_id, timeout_ms }, signal) => {
       const operation = await outbox.wait(op_id, timeout_ms, signal)
-      if (operation === undefined) throw new CodedError('usage', 'there is no operation of that id here')
+      if (operation === undefined) throw new CodedError('unknown_operation', op_id)
       return asReport(operation)
     },
   }

@@ -1,3 +1,4 @@
+import { CodedError, reasonOf } from '@lenserfight/schemas'
 import type { Logger } from 'pino'
 
 type Stop = () => Promise<void> | void
@@ -7,7 +8,7 @@ export interface Lifecycle {
   readonly onStop: (name: string, stop: Stop, deadlineMs: number) => void
   /** Aborted as soon as stopping begins. */
   readonly signal: AbortSignal
-  /** Begins stopping from within: with an error the process exits 1. Also while parts are still being started. */
+  /** Begins stopping from within: with an error the process exits by its code, else 1. Also while parts are still being started. */
   readonly stop: (reason: string, error?: unknown) => void
   /** Keeps the process alive until a stop has ended it. Never returns. */
   readonly run: () => Promise<never>
@@ -43,6 +44,12 @@ const runStop = async ({ name, stop, deadlineMs }: Registered, logger: Logger): 
   }
 }
 
+const exitOf = (error: unknown): number => (error instanceof CodedError ? (reasonOf(error.code).exit ?? 1) : 1)
+
+/** What was foreseen is told by its code; of everything else, and of what lies behind a code, the stack is needed. */
+const whatFailed = (error: unknown): object =>
+  error instanceof CodedError && error.cause === undefined ? { code: error.code, detail: error.detail } : { err: error }
+
 const watchSupervisor = (gone: () => void): void => {
   if (process.connected) process.once('disconnect', gone)
   else process.stdin.on('end', gone).on('error', gone).on('close', gone).resume()
@@ -55,22 +62,21 @@ const watchSupervisor = (gone: () => void): void => {
 export const createLifecycle = ({ logger, supervised }: LifecycleOptions): Lifecycle => {
   const stops: Registered[] = []
   const controller = new AbortController()
-  let failed = false
+  let exitCode = 0
 
   const runStops = async (reason: string): Promise<never> => {
     logger.info({ event: 'stopping', reason }, 'stopping')
     for (let last = stops.pop(); last !== undefined; last = stops.pop()) {
-      if (!(await runStop(last, logger))) failed = true
+      if (!(await runStop(last, logger))) exitCode ||= 1
     }
-    const code = failed ? 1 : 0
-    logger.info({ event: 'exit', reason, code }, 'stopped')
-    return process.exit(code)
+    logger.info({ event: 'exit', reason, code: exitCode }, 'stopped')
+    return process.exit(exitCode)
   }
 
   const stop = (reason: string, error?: unknown): void => {
     if (error !== undefined) {
-      failed = true
-      logger.fatal({ event: 'failed', reason, err: error }, 'stopping after a failure')
+      exitCode = exitOf(error)
+      logger.fatal({ event: 'failed', reason, ...whatFailed(error) }, 'stopping after a failure')
     }
     if (controller.signal.aborted) return
     controller.abort()

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -72,3 +72,11 @@ for (const scenario of ['crash', 'startup']) {
     t.deepEqual(events, ['ready', 'failed', 'stopping', 'stopped_second', 'stopped_first', 'exit'])
   })
 }
+
+test('a refusal that was foreseen is one line with its code and no stack, and exits by the code', async (t) => {
+  const { stdout, status } = spawnSync(process.execPath, [worker, 'refused'], { encoding: 'utf8', input: '' })
+  t.is(status, 5)
+  const line = stdout.split('\n').find((each) => each.includes('"event":"failed"')) ?? ''
+  t.is(JSON.parse(line).code, 'workspace_paused')
+  t.notRegex(stdout, /stack|lifecycle/)
+})

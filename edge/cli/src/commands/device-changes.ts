@@ -72,11 +72,39 @@ export const suspendDevice = (
     return { result, lines }
   })
 
-/** `lf gateway reinstate-device`: takes a suspension back. */
-export const reinstateDevice = (context: Context, { id }: { id: string }): Promise<void> =>
-  changeDevice(context, id, async (owner, { device_id, name }) => {
-    const result = await change(owner, 'reinstate', { device_id })
-    return { result, lines: [`${context.output.good(String(result.trust_level))}: ${plain(name)}`] }
+const changedKeyQuestion =
+  'Its key was replaced while it was suspended, as whoever held the one before may have done. Does that machine show these eight words, by `lf gateway identity show`?'
+
+/** What the end of a suspension came to; the gateway says what happened in it. */
+const reinstated = ({ output }: Context, { trust_level: before, name }: Device, result: Result): string[] => {
+  const { trust_level: level, former_reason: reason, key_changed_while_unhealthy: isChanged } = result
+  if (before !== 'unhealthy') return [`${output.good(String(level))}: ${plain(name)} was not suspended.`]
+  const why = typeof reason === 'string' ? `, which was ${plain(reason)}` : ''
+  return [
+    `${output.good(String(level))}: ${plain(name)}${why}.`,
+    ...(isChanged === true
+      ? ['Its key was replaced meanwhile. Was that not you: `lf gateway suspend-device`, and find out.']
+      : []),
+  ]
+}
+
+/**
+ * `lf gateway reinstate-device`: takes a suspension back. Asks only where the key changed in it: then it is not the device of
+ * before that is let back in. Exit code 1 where the owner thought better of it.
+ */
+export const reinstateDevice = (
+  context: Context,
+  { id, yes }: { id: string; yes: boolean },
+): Promise<number | undefined> =>
+  asOwner(context, async (owner) => {
+    const { output } = context
+    const device = await findDevice(owner, id)
+    if (device.trust_level === 'unhealthy') for (const line of describe(device)) output.note(line)
+    const mustAsk = device.key_changed_while_unhealthy === true && !yes
+    if (mustAsk && !(await confirm(context, changedKeyQuestion))) return leaveAsIs(context, device)
+    const result = await change(owner, 'reinstate', { device_id: device.device_id })
+    output.result({ ok: true, ...result }, reinstated(context, device, result))
+    return undefined
   })
 
 /** `lf gateway rotate-device`: brings the end of a device's key forward, so that its daemon makes another. */

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync } from 'node:fs'
-import { arch, hostname, platform, release, type } from 'node:os'
+import { arch, platform, release, type } from 'node:os'
 import {
   describeKey,
   type Enrolled,
@@ -10,12 +10,13 @@ import {
 } from '@lenserfight/daemon/client'
 import { encodeKey, newUuidV7 } from '@lenserfight/envelope'
 import { ensureKeyPair } from '@lenserfight/keychain'
-import { CodedError, limits, reasonOf } from '@lenserfight/schemas'
+import { CodedError, reasonOf } from '@lenserfight/schemas'
 import type { CliConfig } from '../config.ts'
 import type { Context } from '../context.ts'
 import { enrolledHere } from '../daemon.ts'
 import { fingerprintWords } from '../fingerprint.ts'
 import { linesOfKey } from '../key-lines.ts'
+import { machineName } from '../machine-name.ts'
 import { plain } from '../output.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { listDevices } from '../owner/devices.ts'
@@ -34,7 +35,7 @@ const guessType = ({ isCi, hasDisplay }: CliConfig): DeviceType => {
   return platform() === 'linux' && !hasDisplay ? 'server' : 'desktop'
 }
 
-const nameOf = (given: string | undefined): string => plain(given ?? hostname()).slice(0, limits.deviceNameChars)
+const nameOf = (given: string | undefined): string => machineName(given) ?? 'unnamed'
 
 /** What this machine registers as. */
 const wanted = (context: Context, given: InitArguments, { session, descriptor }: Owner) => ({

@@ -3,6 +3,7 @@ import { encodeKey, newUuidV7 } from '@lenserfight/envelope'
 import { CodedError, type Descriptor, nilUuid, type ReasonCode } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { descriptorOf, readStack, type StackFile } from '../descriptor.ts'
+import { machineName } from '../machine-name.ts'
 import { timeOf } from '../output.ts'
 import { connectSession, requestMs } from '../owner/connect.ts'
 import { holdProfile } from '../owner/profile-lock.ts'
@@ -31,7 +32,11 @@ const present = async (
   const { ask, close } = await connectSession(connection)
   try {
     // Another token is another request, so each sign-in is an operation of its own; the key makes it take effect once.
-    const body = { op_id: newUuidV7(), public_key: encodeKey(keys.publicKey), token }
+    const machine = machineName()
+    const body = {
+      ...{ op_id: newUuidV7(), public_key: encodeKey(keys.publicKey), token },
+      ...(machine === undefined ? {} : { machine }),
+    }
     const answer = await ask('login', body, requestMs)
     // The gateway knows this key, and that its session is over.
     if (answer === undefined) throw new CodedError('session_expired')

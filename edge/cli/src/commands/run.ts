@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { CodedError, type RunFile, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
-import { openDaemon } from '../daemon.ts'
+import { enrolledHere, openDaemon } from '../daemon.ts'
 import { noDashes } from '../grammar/run.ts'
 import { failureOf, plain } from '../output.ts'
 import { type Attested, attest } from '../run/attest.ts'
@@ -9,6 +9,7 @@ import { type CommandEnd, checkCommand, exitCodeOf, runCommand } from '../run/co
 import { hashCommand, hashFile, hashOutputs } from '../run/hash.ts'
 import { ladderLines } from '../run/report.ts'
 import { dieBy } from '../run/signals.ts'
+import { sayIfSlow } from '../waiting.ts'
 
 export interface RunArguments {
   readonly command: readonly string[]
@@ -23,7 +24,9 @@ export interface RunArguments {
   readonly wait: number
 }
 
-const startMs = 30_000
+/** How long a permit is waited for: an attempt that got no answer is sent once more after 10 s. */
+const startMs = 15_000
+const startSeconds = startMs / 1000
 /** Who pressed Ctrl-C does not want to wait. */
 const interruptedWaitMs = 2_000
 
@@ -37,17 +40,33 @@ interface Permit {
 const given = (members: Readonly<Record<string, string | undefined>>): Record<string, string> =>
   Object.fromEntries(Object.entries(members).filter((entry): entry is [string, string] => entry[1] !== undefined))
 
+/** A refusal with what it means here: which device it is about, that nothing ran. */
+const toldHere = (context: Context, error: unknown): unknown => {
+  if (!(error instanceof CodedError) || error.detail !== undefined) return error
+  const { code } = error
+  if (code === 'answer_timeout' || code === 'gateway_unreachable')
+    return new CodedError(code, `nothing was run; \`lf gateway doctor\` looks for the cause`, { cause: error })
+  if (!code.startsWith('device_')) return error
+  const { name, device_id } = enrolledHere(context)
+  return new CodedError(code, `this is ${plain(name)}, ${device_id}`, { cause: error })
+}
+
 /**
  * Asks for a run.
  * @throws CodedError `policy_denied` for every verdict but allow; the daemon's and the gateway's codes
  */
 const startRun = async (context: Context, run: Record<string, unknown>): Promise<Permit> => {
   const daemon = await openDaemon(context)
+  const line = `lf: no permit for this run yet; waiting up to ${startSeconds} s. Nothing has run, and Ctrl-C leaves it so.`
   try {
-    const result = await daemon.request('run.start', { run, timeout_ms: startMs })
+    const result = await sayIfSlow(context.output, line, () =>
+      daemon.request('run.start', { run, timeout_ms: startMs }),
+    )
     const { verdict, reason, run_id, lens_hash = null, workflow_hash = null } = result
     if (verdict !== 'allow') throw new CodedError('policy_denied', plain(`${verdict}: ${reason}`))
     return { run_id, lens_hash, workflow_hash } as Permit
+  } catch (error) {
+    throw toldHere(context, error)
   } finally {
     daemon.close()
   }

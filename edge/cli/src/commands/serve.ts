@@ -1,7 +1,8 @@
 import { edgePaths, keepRefusal, readPort, runDaemon } from '@lenserfight/daemon'
-import type { CodedError } from '@lenserfight/schemas'
+import { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { type Output, tellFailure } from '../output.ts'
+import { Told } from './told.ts'
 
 export interface ServeArguments {
   readonly bind?: string | undefined
@@ -15,12 +16,16 @@ export const serveUnconfigured = async (output: Output, error: CodedError): Prom
 }
 
 /** `lf gateway serve`: the daemon in the foreground. What a flag says goes before the environment. */
-export const serve = ({ edge, output }: Context, { bind, port }: ServeArguments): Promise<never> =>
-  runDaemon(
-    {
-      ...edge,
-      ...(bind === undefined ? {} : { bind }),
-      ...(port === undefined ? {} : { port: readPort(port) }),
-    },
-    output.note,
-  )
+export const serve = async ({ edge, output }: Context, { bind, port }: ServeArguments): Promise<never> => {
+  const config = {
+    ...edge,
+    ...(bind === undefined ? {} : { bind }),
+    ...(port === undefined ? {} : { port: readPort(port) }),
+  }
+  try {
+    return await runDaemon(config, output.note)
+  } catch (error) {
+    // The log on standard output has its line for it.
+    throw error instanceof CodedError ? new Told(error) : error
+  }
+}

@@ -21,6 +21,7 @@ export const stateOf = (session: AccountSession): string => {
 const rowOf = (session: AccountSession): string[] => [
   session.session,
   session.name === null ? 'sign-in' : `API key ${plain(session.name)}`,
+  plain(session.machine ?? ''),
   session.scope,
   timeOf(session.created_at),
   `${stateOf(session)}${session.current ? ' (this one)' : ''}`,
@@ -31,7 +32,7 @@ export const sessions = (context: Context): Promise<void> =>
   asOwner(context, async (owner) => {
     const list = await listSessions(owner)
     context.output.result({ ok: true, ...list }, [
-      ...tableOf([['ID', 'WHAT', 'SCOPE', 'SINCE', 'STATE'], ...list.sessions.map(rowOf)]),
+      ...tableOf([['ID', 'WHAT', 'MACHINE', 'SCOPE', 'SINCE', 'STATE'], ...list.sessions.map(rowOf)]),
       ...(list.more ? ['… and more.'] : []),
     ])
   })

@@ -1,8 +1,8 @@
 import { type DaemonClient, enrolledOf, type Outcome } from '@lenserfight/daemon/client'
-import { CodedError, isReasonCode, limits, reasonOf } from '@lenserfight/schemas'
+import { CodedError, isReasonCode, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { openDaemon } from '../daemon.ts'
-import { type KeyReport, warningOfKey } from '../key-lines.ts'
+import { endOf, type KeyReport, warningOfKey } from '../key-lines.ts'
 import { plain } from '../output.ts'
 import { readProfile } from '../profile.ts'
 import { relativeTo, timeOf } from '../times.ts'
@@ -24,12 +24,10 @@ const askDaemon = async (context: Context): Promise<{ status: Report } | { failu
   }
 }
 
-/** When the key ends, and whether that is soon enough to say more. */
-const describeKeyEnd = (end: unknown, now: number): string[] => {
-  if (typeof end !== 'number') return []
-  const isSoon = end - now / 1000 < limits.keyWarnDays * 24 * 3600
-  const next = isSoon ? ': the daemon rotates it, or `lf gateway identity rotate`' : ''
-  return [`Key        ${end * 1000 > now ? 'ends' : 'ended'} ${relativeTo(end, now)}${next}`]
+/** When the key ends, with what to do where that is soon. */
+const describeKeyEnd = (key: KeyReport, now: number): string[] => {
+  if (key.expires_at === null) return []
+  return [`Key        ${warningOfKey(key, now / 1000) ?? endOf(key.expires_at, now / 1000)}`]
 }
 
 /** Whose session it is, and until when. */
@@ -41,15 +39,13 @@ const describeSession = (session: { lenser: string; expires_at: number } | undef
 
 const describeDaemon = (status: Report, now: number): string[] => {
   const { trust_level, connection, code, last_heartbeat_at: beat } = status
-  const warning = warningOfKey(status.key as KeyReport)
   const { open, in_flight } = status.outbox as { open: number; in_flight: number }
   return [
     `Level      ${trust_level ?? 'not known yet'}`,
     `Gateway    ${connection}`,
     `Heartbeat  ${beat === null ? 'none yet' : relativeTo(Number(beat) / 1000, now)}`,
-    ...describeKeyEnd((status.key as Report | undefined)?.expires_at, now),
+    ...describeKeyEnd(status.key as KeyReport, now),
     `Outbox     ${open} waiting for their result, ${in_flight} in flight`,
-    ...(warning === undefined ? [] : [`Key        ${warning}`]),
     ...(isReasonCode(code) ? [`Obstacle   ${code}: ${reasonOf(code).message}`] : []),
   ]
 }

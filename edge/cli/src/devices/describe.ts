@@ -24,6 +24,10 @@ const keyEnd = ({ key_expires_at: end, trust_level }: Device, now: number): stri
   return end < now / 1000 ? `key ended ${relativeTo(end, now)}` : `key ends ${relativeTo(end, now)}`
 }
 
+/** What a suspended device's key did meanwhile, which its owner is to know before ending the suspension. */
+const keyChange = ({ key_changed_while_unhealthy: isChanged }: Device): string =>
+  isChanged ? 'key changed since then' : ''
+
 export const tableHeader = ['ID', 'NAME', 'TYPE', 'LEVEL', 'HEARTBEAT', 'KEY', 'NOTE'] as const
 
 /** A device as a line of a table. */
@@ -34,7 +38,7 @@ export const rowOf = (device: Device, now = Date.now()): string[] => [
   levelOf(device),
   lastSeen(device, now),
   device.fingerprint?.slice(0, 19) ?? 'none',
-  keyEnd(device, now),
+  [keyChange(device), keyEnd(device, now)].filter(Boolean).join('; '),
 ]
 
 /** What its owner looks at before saying yes to something. */
@@ -44,7 +48,13 @@ export const describe = (device: Device, now = Date.now()): string[] => [
   `OS          ${plain(device.os)}`,
   `Registered  ${timeOf(device.created_at)}, ${relativeTo(device.created_at, now)}`,
   `Level       ${levelOf(device)}`,
+  ...(device.unhealthy_since == null
+    ? []
+    : [`Since       ${timeOf(device.unhealthy_since)}, ${relativeTo(device.unhealthy_since, now)}`]),
   ...(device.fingerprint === null
     ? ['Key         none: it can sign nothing']
     : [`Key         ${device.fingerprint}`, `Words       ${wordsOf(device)}`]),
+  ...(device.key_changed_while_unhealthy && device.key_changed_at != null
+    ? [`Key changed ${timeOf(device.key_changed_at)}, ${relativeTo(device.key_changed_at, now)}: after that`]
+    : []),
 ]

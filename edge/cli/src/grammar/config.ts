@@ -2,6 +2,8 @@ import type { Argv } from 'yargs'
 import { projectMembers } from '../project/members.ts'
 import { asVoid, type Choose } from './act.ts'
 
+const nameOption = { choices: projectMembers, demandOption: true, describe: 'Which' } as const
+
 const load = () => import('../commands/config.ts')
 
 /** The project's configuration: what is the same for everybody who works on it. */
@@ -17,10 +19,7 @@ export const configCommands = (cli: Argv, choose: Choose): Argv =>
       .command(
         'get <name>',
         'One of its members',
-        (get) =>
-          get
-            .positional('name', { choices: projectMembers, demandOption: true })
-            .example('$0 config get runner', 'nothing where it is not set'),
+        (get) => get.positional('name', nameOption).example('$0 config get runner', 'nothing where it is not set'),
         ({ name }) => choose(asVoid(async (context) => (await load()).getConfig(context, name))),
       )
       .command(
@@ -28,8 +27,12 @@ export const configCommands = (cli: Argv, choose: Choose): Argv =>
         'Set one of its members; never to a secret',
         (set) =>
           set
-            .positional('name', { choices: projectMembers, demandOption: true })
-            .positional('value', { type: 'string', demandOption: true })
+            .positional('name', nameOption)
+            .positional('value', {
+              type: 'string',
+              demandOption: true,
+              describe: 'A file’s path for gateway, an id for runner',
+            })
             .example('$0 config set gateway deploy/gateway.json', 'a path from the file’s folder'),
         ({ name, value }) => choose(asVoid(async (context) => (await load()).setConfig(context, name, value))),
       )
@@ -37,10 +40,9 @@ export const configCommands = (cli: Argv, choose: Choose): Argv =>
         'unset <name>',
         'Take one of its members out',
         (unset) =>
-          unset
-            .positional('name', { choices: projectMembers, demandOption: true })
-            .example('$0 config unset runner', ''),
+          unset.positional('name', nameOption).example('$0 config unset runner', 'as if it had never been set'),
         ({ name }) => choose(asVoid(async (context) => (await load()).setConfig(context, name, undefined))),
       )
-      .demandCommand(1, 'Say which command.'),
+      .demandCommand(1, 'Say which command.')
+      .example('$0 config set runner ID', 'what `lf run` here runs as'),
   )

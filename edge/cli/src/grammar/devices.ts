@@ -82,7 +82,7 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
         suspend
           .positional('id', idOption)
           .option('reason', reasonOption)
-          .example('$0 gateway suspend-device laptop --reason "left on a train"', '')
+          .example('$0 gateway suspend-device laptop --reason "left on a train"', 'it runs nothing from now on')
           .epilog('Taken back by `lf gateway reinstate-device`. To end a device for ever: `lf gateway revoke-device`.'),
       ({ id, reason }) => choose(asVoid(async (context) => (await changes()).suspendDevice(context, { id, reason }))),
     )
@@ -92,8 +92,9 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
       (reinstate) =>
         reinstate
           .positional('id', idOption)
-          .example('$0 gateway reinstate-device laptop', 'it has the level of before'),
-      ({ id }) => choose(asVoid(async (context) => (await changes()).reinstateDevice(context, { id }))),
+          .option('yes', { ...yesOption, describe: 'Do not ask, even where its key was replaced meanwhile' })
+          .example('$0 gateway reinstate-device laptop', 'shows why it was suspended; it has the level of before'),
+      ({ id, yes }) => choose(async (context) => (await changes()).reinstateDevice(context, { id, yes })),
     )
     .command(
       'rotate-device <id>',
@@ -108,7 +109,7 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
             coerce: (text: string) => rotationSeconds(readDuration(text)),
             describe: 'How long its key stays good at most',
           })
-          .example('$0 gateway rotate-device build-server --within 2h', ''),
+          .example('$0 gateway rotate-device build-server --within 2h', 'its daemon makes another before'),
       ({ id, within }) => choose(asVoid(async (context) => (await changes()).rotateDevice(context, { id, within }))),
     )
     .command('runners', 'Runners of the account', (runners) =>
@@ -118,13 +119,19 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
           'Bind a runner to a device, making it where there is none',
           (bind) =>
             bind
-              .positional('name', { type: 'string', demandOption: true, coerce: nameForm })
+              .positional('name', {
+                type: 'string',
+                demandOption: true,
+                coerce: nameForm,
+                describe: 'The runner’s name, of your choice',
+              })
               .option('device', { type: 'string', requiresArg: true, describe: 'Id or name; else this machine' })
-              .example('$0 gateway runners bind nightly --device build-server', ''),
+              .example('$0 gateway runners bind nightly --device build-server', 'on another of your machines'),
           ({ name, device }) =>
             choose(
               asVoid(async (context) => (await import('../commands/owner.ts')).bindRunner(context, { name, device })),
             ),
         )
-        .demandCommand(1, 'Say which command.'),
+        .demandCommand(1, 'Say which command.')
+        .example('$0 gateway runners bind nightly', 'it runs on this machine from then on'),
     )

@@ -19,7 +19,7 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
                 describe: 'Its name; else the host’s',
               })
               .option('type', { choices: deviceTypes, describe: 'What it is; else a guess' })
-              .example('$0 gateway identity init --name build-server --type server', ''),
+              .example('$0 gateway identity init --name build-server --type server', 'as its owner will see it'),
           ({ name, type }) =>
             choose(
               asVoid(async (context) =>
@@ -75,7 +75,8 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
           (reprove) => reprove.example('$0 gateway identity reprove', 'the former key is dead from then on'),
           () => choose(asVoid(async (context) => (await import('../commands/key-change.ts')).reproveIdentity(context))),
         )
-        .demandCommand(1, 'Say which command.'),
+        .demandCommand(1, 'Say which command.')
+        .example('$0 gateway identity init', 'once on each machine'),
     )
     .command(
       'serve',
@@ -106,7 +107,7 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
       'What became of an operation of this machine',
       (operation) =>
         operation
-          .positional('id', { type: 'string', demandOption: true })
+          .positional('id', { type: 'string', demandOption: true, describe: 'The operation’s id, as `lf run` says it' })
           .option('wait', {
             type: 'number',
             requiresArg: true,
@@ -114,7 +115,7 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
             coerce: seconds,
             describe: 'Seconds to wait for its result',
           })
-          .example('$0 gateway operation ID --wait 60', ''),
+          .example('$0 gateway operation 01a1fe42-e440-7060-9cc6-e2c515fbc88a --wait 60', 'or what it came to'),
       ({ id, wait }) =>
         choose(asVoid(async (context) => (await import('../commands/status.ts')).operation(context, { id, wait }))),
     )
@@ -123,11 +124,12 @@ export const machineCommands = (gateway: Argv, choose: Choose): Argv =>
         .command(
           'verify',
           'Verify it; exit code 1 where it is broken',
-          (verify) => verify.example('$0 gateway audit verify', ''),
+          (verify) => verify.example('$0 gateway audit verify --json', 'for programs'),
           () =>
             choose(async (context) =>
               (await (await import('../commands/owner.ts')).verifyAudit(context)) ? undefined : 1,
             ),
         )
-        .demandCommand(1, 'Say which command.'),
+        .demandCommand(1, 'Say which command.')
+        .example('$0 gateway audit verify', 'whether nothing was taken out or changed'),
     )

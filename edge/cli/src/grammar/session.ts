@@ -57,7 +57,11 @@ export const sessionCommands = (cli: Argv, choose: Choose): Argv =>
             'End one for ever, by its id or the beginning of it',
             (revoke) =>
               revoke
-                .positional('id', { type: 'string', demandOption: true })
+                .positional('id', {
+                  type: 'string',
+                  demandOption: true,
+                  describe: 'Its id, or 8 or more characters that only its id begins with',
+                })
                 .example('$0 sessions revoke 1f0c83aa', 'one that `lf sessions` lists'),
             ({ id }) =>
               choose(asVoid(async (context) => (await import('../commands/sessions.ts')).revokeSession(context, id))),
@@ -93,7 +97,7 @@ const apiKeyCommands = (keys: Argv, choose: Choose): Argv =>
       'Make an API key and print it, this once',
       (create) =>
         create
-          .positional('name', { type: 'string', demandOption: true, coerce: keyName })
+          .positional('name', { type: 'string', demandOption: true, coerce: keyName, describe: 'What you call it' })
           .option('may-approve', { type: 'boolean', default: false, describe: 'It may approve and revoke devices' })
           .option('expires-in-days', {
             type: 'number',
@@ -115,8 +119,8 @@ const apiKeyCommands = (keys: Argv, choose: Choose): Argv =>
       'End one for ever, by its name or id',
       (revoke) =>
         revoke
-          .positional('name', { type: 'string', demandOption: true })
-          .example('$0 api-keys revoke nightly-build', ''),
+          .positional('name', { type: 'string', demandOption: true, describe: 'Its name, or its id' })
+          .example('$0 api-keys revoke nightly-build', 'nothing that it signs is accepted any more'),
       ({ name }) =>
         choose(asVoid(async (context) => (await import('../commands/api-keys.ts')).revokeApiKey(context, name))),
     )

@@ -11,6 +11,7 @@ import { createSigner, type KeyPair } from '@lenserfight/envelope'
 import { type AnswerBody, CodedError, type Descriptor, type KindName } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { descriptorOf } from '../descriptor.ts'
+import { sayIfSlow } from '../waiting.ts'
 import { type Credential, credentialOf, givenApiKey, storedSession, toldFor } from './credential.ts'
 
 /** How long an owner's request is tried. */
@@ -48,11 +49,14 @@ interface Connected {
 export const connectSession = async (options: SessionConnection): Promise<Connected> => {
   const { context, descriptor, kid, keys, lenser, includePublicKey = false } = options
   const settings = context.settings()
-  const link = await connectGateway({
-    url: descriptor.url,
-    gatewayId: descriptor.gateway_id,
-    ...{ kid, lenser, includePublicKey, key: keys.privateKey },
-  })
+  const line = `lf: ${descriptor.url} has not answered yet; waiting.`
+  const link = await sayIfSlow(context.output, line, () =>
+    connectGateway({
+      url: descriptor.url,
+      gatewayId: descriptor.gateway_id,
+      ...{ kid, lenser, includePublicKey, key: keys.privateKey },
+    }),
+  )
   const onKeys: TrustOptions['onKeys'] = (choose) => settings.update('keys', choose)
   const trust = createTrust({ descriptor, keys: settings.get('keys'), onKeys })
   const signer = createSigner({ kid, key: keys.privateKey })
@@ -60,7 +64,8 @@ export const connectSession = async (options: SessionConnection): Promise<Connec
   const ask: Connected['ask'] = (kind, body, deadlineMs) => {
     const { promise: forbidden, resolve } = Promise.withResolvers<undefined>()
     link.onEvent((event) => event === 'forbidden' && resolve(undefined))
-    return Promise.race([client.ask(kind, body, { deadlineMs }), forbidden])
+    const slow = `lf: the gateway has not answered yet; waiting up to ${Math.round(deadlineMs / 1000)} s.`
+    return sayIfSlow(context.output, slow, () => Promise.race([client.ask(kind, body, { deadlineMs }), forbidden]))
   }
   return { client, ask, trust, close: link.close }
 }

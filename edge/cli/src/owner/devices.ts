@@ -13,6 +13,11 @@ const Device = Type.Object({
   os: Type.String(),
   trust_level: Type.Union(deviceLevels.map((level) => Type.Literal(level))),
   trust_reason: Type.Optional(Nullable(Type.String())),
+  /** Since when it is unhealthy, suspended or not. */
+  unhealthy_since: Type.Optional(Nullable(Type.Number())),
+  /** Whoever held its key replaced it since. */
+  key_changed_while_unhealthy: Type.Optional(Type.Boolean()),
+  key_changed_at: Type.Optional(Nullable(Type.Number())),
   /** None where the device was imported without a key. */
   fingerprint: Nullable(Type.String()),
   challenge_verified: Type.Boolean(),

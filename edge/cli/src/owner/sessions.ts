@@ -10,6 +10,8 @@ const AccountSession = Type.Object({
   session: Uuid,
   kind: Type.Union([Type.Literal('sign-in'), Type.Literal('api_key')]),
   name: Nullable(Type.String()),
+  /** What it called the machine that it was made on; nobody checked it. */
+  machine: Type.Optional(Nullable(Type.String())),
   scope: Type.Union(sessionScopes.map((scope) => Type.Literal(scope))),
   created_at: Type.Number(),
   expires_at: Type.Number(),

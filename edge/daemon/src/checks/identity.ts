@@ -1,5 +1,6 @@
 import { CodedError, type Descriptor, type DeviceLevel, limits, type ReasonCode } from '@lenserfight/schemas'
 import { type Enrolled, enrolledOf, type Identity } from '../settings.ts'
+import { daysOf, spanOf } from '../span.ts'
 import type { Failed, Verdict } from './types.ts'
 
 /** What the gateway last said of this device, as far as anybody here could ask. Times are Unix seconds. */
@@ -59,20 +60,26 @@ const refusalOf = (device_id: string, standing: DeviceStanding): Failed | undefi
           fix: `As its owner: \`lf gateway approve-device ${device_id}\`.`,
         }
   }
-  if (level === 'unhealthy' || level === 'revoked' || level === 'blocked') {
+  if (level === 'unhealthy') {
+    return {
+      ok: false,
+      code: 'device_unhealthy',
+      detail: reason ?? undefined,
+      fix: `As its owner, once you know why: \`lf gateway reinstate-device ${device_id}\`.`,
+    }
+  }
+  if (level === 'revoked' || level === 'blocked') {
     return { ok: false, code: `device_${level}`, detail: reason ?? undefined }
   }
   return standing.paused || code === 'workspace_paused' ? { ok: false, code: 'workspace_paused' } : undefined
 }
-
-const daysOf = (seconds: number): string => `${Math.floor(Math.max(0, seconds) / daySeconds)} days`
 
 const endOf = (expiresAt: number, now: number): { isOver: boolean; isSoon: boolean; words: string } => {
   const left = expiresAt - now / 1000
   return {
     isOver: left <= 0,
     isSoon: left <= limits.keyWarnDays * daySeconds,
-    words: left <= 0 ? `its key ended ${daysOf(-left)} ago` : `its key ends in ${daysOf(left)}`,
+    words: left <= 0 ? `its key ended ${spanOf(-left)} ago` : `its key ends in ${spanOf(left)}`,
   }
 }
 
