@@ -47,7 +47,7 @@ test('api_key_create: an API key speaks for the account in its scope, from its f
   const key = newKey()
   const made = resultOf(await create(session, key, { name: 'ci', expires_in_days: 7 }))
   const { created_at, expires_at, ...shown } = made as { created_at: number; expires_at: number }
-  t.deepEqual(shown, { session: key.kid, kind: 'api_key', name: 'ci', scope: 'api', revoked_at: null })
+  t.deepEqual(shown, { session: key.kid, kind: 'api_key', name: 'ci', machine: null, scope: 'api', revoked_at: null })
   t.is(expires_at, created_at + 7 * 24 * 3600)
   const api: Session = { ...key, lenser: session.lenser }
   const device = await world().register(api)

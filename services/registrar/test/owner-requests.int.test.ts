@@ -27,9 +27,13 @@ test('list: an owner sees their own devices, living ones first, with what tells 
   )
   const [first] = devices
   const fingerprint = `SHA256:${createHash('sha256').update(working.publicKey).digest('base64url')}`
-  const { created_at, key_expires_at, ...shown } = first as { created_at: number; key_expires_at: number }
+  const { created_at, key_expires_at, key_changed_at, ...shown } = first as Record<
+    'created_at' | 'key_expires_at' | 'key_changed_at',
+    number
+  >
   t.true(Math.abs(created_at - Date.now() / 1000) < 60)
   t.true(Math.abs(key_expires_at - created_at - limits.keyMaxAgeDays * 24 * 3600) < 60)
+  t.true(Math.abs(key_changed_at - created_at) < 60)
   t.deepEqual(shown, {
     device_id: working.kid,
     name: 'working',
@@ -39,6 +43,8 @@ test('list: an owner sees their own devices, living ones first, with what tells 
     trust_reason: 'approved by its owner',
     fingerprint,
     key_number: 1,
+    unhealthy_since: null,
+    key_changed_while_unhealthy: false,
     former_key_until: null,
     legacy: false,
     challenge_verified: true,
