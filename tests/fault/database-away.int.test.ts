@@ -46,7 +46,7 @@ const outage = test.macro(async (t, { how, awayMs }: Outage) => {
   // Nobody can be admitted now; whoever comes waits.
   const [owner] = fleet.sessions
   await owner?.reconnect()
-  await sleep(goneAt + awayMs - Date.now())
+  await sleep(Math.max(0, goneAt + awayMs - Date.now()))
   t.true(fleet.inFlight() > 0, 'something had to wait')
 
   await stack.postgres.restart()
