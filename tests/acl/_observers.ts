@@ -15,6 +15,8 @@ export interface Seen {
 export interface Observers {
   readonly core: NatsConnection
   readonly seen: Seen[]
+  /** Waits until all that was delivered to them before is in `seen`. */
+  readonly flush: () => Promise<void>
   readonly close: () => Promise<void>
 }
 
@@ -54,5 +56,6 @@ export const placeObservers = async (stack: Stack): Promise<Observers> => {
     }),
   )
   const core = connections[1] as NatsConnection
-  return { core, seen, close: async () => void (await Promise.all(connections.map((nc) => nc.close()))) }
+  const flush = async () => void (await Promise.all(connections.map((nc) => nc.flush())))
+  return { core, seen, flush, close: async () => void (await Promise.all(connections.map((nc) => nc.close()))) }
 }

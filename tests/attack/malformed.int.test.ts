@@ -27,7 +27,7 @@ const residentBytes = (pid: number): number =>
   Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024
 
 test('10,000 malformed messages leave the verifier up, its memory flat, and their neighbours verified', async (t) => {
-  t.timeout(180_000)
+  t.timeout(300_000)
   const stack = await testStack({
     callout: false,
     replicas: { 'broker-auth': 0, registrar: 0, 'trust-evaluator': 0, 'audit-chain': 0 },
@@ -59,7 +59,7 @@ test('10,000 malformed messages leave the verifier up, its memory flat, and thei
   }
   const caughtUp = async (): Promise<void> => {
     await edge.flush()
-    for (const end = Date.now() + 30_000; Date.now() < end; ) {
+    for (const end = Date.now() + 120_000; Date.now() < end; ) {
       if (Number((await healthOf(stack)).received) >= published) return
       await new Promise((done) => setTimeout(done, 20))
     }
@@ -109,11 +109,17 @@ test('10,000 malformed messages leave the verifier up, its memory flat, and thei
     [],
   )
   t.true(pairs.every((two) => two.filter((digest) => digests.has(digest)).length === 1))
-  const health = await healthOf(stack)
+  const refusalsOf = ({ refused }: Record<string, unknown>): number =>
+    Object.values(refused as Record<string, number>).reduce((sum, count) => sum + count, 0)
+  // What is received is not yet refused.
+  let health = await healthOf(stack)
+  for (const end = Date.now() + 60_000; refusalsOf(health) + expected < published && Date.now() < end; ) {
+    await new Promise((done) => setTimeout(done, 50))
+    health = await healthOf(stack)
+  }
   t.is(health.state, 'consuming')
   const refused = health.refused as Record<string, number>
-  const refusals = Object.values(refused).reduce((sum, count) => sum + count, 0)
-  t.is(refusals + expected, published, 'every message was refused or verified')
+  t.is(refusalsOf(health) + expected, published, 'every message was refused or verified')
   t.is(refused.nonce_replay, pairs.length)
   t.true((refused.unsupported_kind ?? 0) > 100)
   t.is((health.consumption as { dead: number }).dead, 0)

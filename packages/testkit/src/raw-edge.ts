@@ -67,7 +67,7 @@ export const openRawEdge = async (stack: Stack): Promise<RawEdge> => {
     flush: () => nc.flush(),
     receipts,
     untrusted: () => untrusted,
-    receiptOf: (digest, timeoutMs = 15_000) =>
+    receiptOf: (digest, timeoutMs = 60_000) =>
       until(
         () => receipts.get(digest)?.[0],
         () => `the receipt of ${digest}`,
@@ -109,7 +109,7 @@ export const tapVerified = async (
   return {
     items,
     subjects,
-    whenThere: (count, timeoutMs = 15_000) =>
+    whenThere: (count, timeoutMs = 60_000) =>
       until(
         () => (items.length >= count ? items : undefined),
         () => `${count} verified items (${items.length} there)`,
