@@ -13,13 +13,24 @@ export const identityOf = (machine: Machine) =>
     return identity
   })
 
+const textOf = (file: string): string | undefined => {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
 /** Public halves of the device's keys in the machine's keychain, by name. */
 export const keptKeys = (machine: Machine): Map<string, string> => {
   const folder = join(machine.state, 'keys')
   const names = readdirSync(folder).filter((name) => /^device-.*\.key$/.test(name))
-  const keys = names.map((name): [string, string] => {
-    const secret = decodeKey(readFileSync(join(folder, name), 'utf8').trim())
-    return [name.replace(/\.key$/, ''), encodeKey(publicKeyOf(secret))]
+  const keys = names.flatMap((name): [string, string][] => {
+    const text = textOf(join(folder, name))
+    // Forgotten since it was listed.
+    if (text === undefined) return []
+    return [[name.replace(/\.key$/, ''), encodeKey(publicKeyOf(decodeKey(text.trim())))]]
   })
   return new Map(keys)
 }

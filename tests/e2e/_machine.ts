@@ -155,7 +155,7 @@ export class Machine {
   async end(signal: NodeJS.Signals): Promise<number | null> {
     const daemon = this.#daemon
     this.#daemon = undefined
-    if (daemon === undefined || daemon.exitCode !== null) return daemon?.exitCode ?? null
+    if (daemon === undefined || daemon.exitCode !== null || daemon.signalCode !== null) return daemon?.exitCode ?? null
     const gone = new Promise<number | null>((resolve) => daemon.once('close', resolve))
     daemon.kill(signal)
     return gone
@@ -212,9 +212,9 @@ export const withSettings = <T>(machine: Machine, act: (settings: Settings) => T
   }
 }
 
-/** Waits until it holds, for at most half a minute. */
+/** Waits until it holds, for at most as long as a machine takes on which everything is tested at once. */
 export const until = async (holds: () => Promise<boolean>, what = 'what was waited for'): Promise<void> => {
-  for (const end = Date.now() + 30_000; !(await holds()); ) {
+  for (const end = Date.now() + 90_000; !(await holds()); ) {
     if (Date.now() > end) throw new Error(`${what} did not come about`)
     await new Promise((resolve) => setTimeout(resolve, 50))
   }

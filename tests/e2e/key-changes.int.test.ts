@@ -34,8 +34,15 @@ type T = ExecutionContext<{ stack: Stack; machine: Machine; broker: LyingBroker;
 
 /** The gateway’s key is kept, whatever was done: the one thing that no broker and no crash may end. */
 const checkNotLocked = async (t: T, what: string): Promise<void> => {
-  const { key } = await keyInForce(t.context.stack, t.context.device)
-  t.true([...keptKeys(t.context.machine).values()].includes(key), what)
+  const inForce = async (): Promise<string> => (await keyInForce(t.context.stack, t.context.device)).key
+  let key = await inForce()
+  for (;;) {
+    const kept = [...keptKeys(t.context.machine).values()]
+    const now = await inForce()
+    if (now === key) return void t.true(kept.includes(key), what)
+    // It changed between the two looks, which then say nothing about one moment.
+    key = now
+  }
 }
 
 /** Asks the daemon as `lf` does, whatever becomes of it. */

@@ -45,6 +45,8 @@ const learnSeeds = async ({ machine, keychain, seeds }: Enrolled): Promise<void>
 }
 
 test.before('a machine with a real Secret Service is enrolled, and runs something', async (t) => {
+  // It may be installed first.
+  t.timeout(300_000)
   const why = await whyNoSecretService()
   t.context = { why, enrolled: undefined, stop: [] }
   if (why !== undefined) return

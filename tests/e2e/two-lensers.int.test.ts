@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connectEdge } from '@lenserfight/bus'
 import { createSettings, openStore } from '@lenserfight/daemon/client'
@@ -77,7 +78,10 @@ test.serial('DA-3: nobody approves, suspends, rotates or revokes across accounts
   // Past the command line, which knows its owner's devices alone: the gateway itself says no.
   const bobs = (await bob.ask<{ lenser_id: string }>('whoami')).lenser_id
   const signatory = await withClient(stack.owner, (client) => makeSession(client, bobs))
-  const session = await connectClient({ descriptor: stack.descriptor, keyList: stack.gatewayKeys.list, signatory })
+  const session = await connectClient({
+    ...{ descriptor: stack.descriptor, keyList: stack.gatewayKeys.list, signatory },
+    waitForGateway: true,
+  })
   t.teardown(session.close)
   const { privateKey, publicKey } = generateKeyPair()
   const change: KeyChange = {
@@ -166,8 +170,7 @@ test.serial('revoked, a machine is out at once and for ever; what rested on its 
   const { run_id, level } = JSON.parse(ran.stderr.trim().split('\n').at(-1) ?? '') as { run_id: string; level: string }
   t.is(level, 'execution_verified')
 
-  const inFlight = alice.lf(['run', '--', 'sh', '-c', 'echo begun >begun; sleep 3'])
-  await until(async () => (await alice.lf(['gateway', 'status'])).code === 0)
+  const inFlight = alice.lf(['run', '--', 'sh', '-c', 'while [ ! -e revoked ]; do sleep 0.05; done'])
   await until(
     async () =>
       (await rowsOf(stack, 'SELECT 1 FROM execution.runs WHERE device_id = $1 AND id > $2', [aliceDevice, run_id]))
@@ -177,6 +180,7 @@ test.serial('revoked, a machine is out at once and for ever; what rested on its 
   const time = new Date(since * 1000).toISOString()
   const revoke = ['gateway', 'revoke-device', aliceDevice, '--reason', 'stolen', '--compromised-since', time, '--yes']
   await alice.ask(...revoke)
+  writeFileSync(join(alice.home, 'revoked'), '')
   t.deepEqual(codeOf(await alice.lf(['run', '--', 'echo', 'this must not run'])), [5, 'device_revoked'])
   const flown = await inFlight
   t.deepEqual([flown.code, flown.stderr.includes('device_revoked')], [0, true], flown.stderr)

@@ -87,7 +87,10 @@ export const enrolMany = async (
   const people = await Promise.all(Array.from({ length: owners }, (_, n) => signIn(stack, `load-${n}`)))
   const clients = await Promise.all(
     people.map((signatory) =>
-      connectClient({ descriptor, keyList: gatewayKeys.list, signatory, window: ownersWindow }),
+      connectClient({
+        ...{ descriptor, keyList: gatewayKeys.list, signatory, window: ownersWindow },
+        waitForGateway: true,
+      }),
     ),
   )
   const begun = performance.now()
