@@ -60,10 +60,11 @@ const daemon = (config: Config, env: Record<string, string> = {}) =>
   spawnSync(process.execPath, [main], {
     env: { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0', ...env },
     encoding: 'utf8',
-    timeout: 20_000,
+    timeout: 60_000,
   })
 
-test('CO-3: state folder 0700, every file in it 0600, whatever the umask', async (t) => {
+// Alone: the umask is the process's own.
+test.serial('CO-3: state folder 0700, every file in it 0600, whatever the umask', async (t) => {
   const config = newConfig()
   enrol(config)
   const before = process.umask(0)
@@ -71,12 +72,13 @@ test('CO-3: state folder 0700, every file in it 0600, whatever the umask', async
   process.umask(before)
   t.teardown(running.stop)
   t.is(statSync(config.stateFolder).mode & 0o777, 0o700)
-  const modes = readdirSync(config.stateFolder, { withFileTypes: true }).map((entry) => [
-    entry.name,
-    statSync(join(config.stateFolder, entry.name)).mode & 0o777,
-  ])
+  const modes = readdirSync(config.stateFolder).flatMap((name): [string, number][] => {
+    const entry = statSync(join(config.stateFolder, name), { throwIfNoEntry: false })
+    // What is written beside a file to take its place may have taken it meanwhile.
+    return entry === undefined ? [] : [[name, entry.mode & 0o777]]
+  })
   t.true(modes.length > 4)
-  for (const [name, mode] of modes) t.is(mode, name === 'keys' ? 0o700 : 0o600, String(name))
+  for (const [name, mode] of modes) t.is(mode, name === 'keys' ? 0o700 : 0o600, name)
 })
 
 test('CO-3: a state folder or a file in it that others can reach keeps the daemon from starting', async (t) => {
@@ -167,7 +169,7 @@ test('without a gateway the daemon runs, says so, and stops at once when asked t
   const running = await startDaemon({ config, logger, warn })
   const { connectDaemon } = await import('./socket/client.ts')
   const client = await connectDaemon(running.socket)
-  for (let tries = 0; tries < 100; tries += 1) {
+  for (const end = Date.now() + 30_000; Date.now() < end; ) {
     if ((await client.request('status', {})).connection === 'disconnected') break
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
@@ -183,7 +185,8 @@ test('without a gateway the daemon runs, says so, and stops at once when asked t
   client.close()
   const started = performance.now()
   await running.stop()
-  t.true(performance.now() - started < 1_000)
+  // Whatever it tries takes longer, and goes on for ever.
+  t.true(performance.now() - started < 5_000)
 })
 
 test('LH-2 LH-3: a bind that is not loopback keeps the daemon from starting, and a port that is taken too', async (t) => {
@@ -215,7 +218,8 @@ test('LH-1 LH-3: by default it binds 127.0.0.1:38080 alone, and its log names wh
   let log = ''
   for await (const text of child.stdout.setEncoding('utf8')) {
     log += text
-    if (log.includes('"event":"started"')) break
+    // A line may come in parts.
+    if (/"event":"started".*\n/.test(log)) break
   }
   const line = log.split('\n').find((each) => each.includes('"event":"started"')) ?? '{}'
   const { binds } = JSON.parse(line) as { binds?: string[] }

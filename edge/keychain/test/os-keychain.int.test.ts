@@ -13,6 +13,8 @@ import type { OsBackend } from '../src/os/protocol.ts'
 const test = anyTest as TestFn<{ service: SecretService | undefined; why: string | undefined; folders: string[] }>
 
 test.before('a Secret Service', async (t) => {
+  // It may be installed first.
+  t.timeout(300_000)
   const why = await whyNoSecretService()
   t.context = { why, service: undefined, folders: [] }
   if (why === undefined) t.context.service = await startSecretService()

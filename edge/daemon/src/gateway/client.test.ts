@@ -92,6 +92,14 @@ const create = (keys: string | undefined = listOf(1, [[registrar, ['answer', 're
 }
 
 const later = (act: () => void): void => void setTimeout(act, 20)
+/** Acts once so much was said. */
+const onceSaid = (said: readonly unknown[], count: number, act: () => void): void => {
+  const timer = setInterval(() => {
+    if (said.length < count) return
+    clearInterval(timer)
+    act()
+  }, 10)
+}
 const soon = { deadlineMs: 400 }
 
 test('an answer is believed only from a key of the gateway, for that use, to this key', async (t) => {
@@ -156,8 +164,8 @@ test('a request goes to its own subject, signed, for this gateway', async (t) =>
 test('what a new signature may cure is signed anew, with the same operation', async (t) => {
   const { client, said, answer } = create()
   later(() => answer({ ok: false, code: 'nonce_replay' }))
-  setTimeout(() => answer({ result: { n: 2 } }), 500)
-  t.deepEqual(resultOf(await client.ask('approve', { op_id: 'x' }, { deadlineMs: 5_000 })), { n: 2 })
+  onceSaid(said, 2, () => answer({ result: { n: 2 } }))
+  t.deepEqual(resultOf(await client.ask('approve', { op_id: 'x' }, { deadlineMs: 30_000 })), { n: 2 })
   t.is(said.length, 2)
   const [first, second] = said.map(({ bytes }) => {
     const read = readEnvelope(bytes)
@@ -177,8 +185,8 @@ test('what no new signature cures is told after a few', async (t) => {
 
 test('an answer to an earlier try counts', async (t) => {
   const { client, said, answer } = create()
-  setTimeout(() => answer({ result: { n: 1 } }, { index: 0 }), 2_100)
-  t.deepEqual(resultOf(await client.ask('status', {}, { deadlineMs: 6_000 })), { n: 1 })
+  onceSaid(said, 2, () => answer({ result: { n: 1 } }, { index: 0 }))
+  t.deepEqual(resultOf(await client.ask('status', {}, { deadlineMs: 30_000 })), { n: 1 })
   t.is(said.length, 2)
 })
 
