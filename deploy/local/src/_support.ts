@@ -56,7 +56,7 @@ export async function startStackProgram(dir: string, as: SpawnOptions = {}): Pro
 }
 
 /** Waits until something holds; false when it did not in time. */
-export async function eventually(holds: () => boolean | Promise<boolean>, timeoutMs = 5000): Promise<boolean> {
+export async function eventually(holds: () => boolean | Promise<boolean>, timeoutMs = 30_000): Promise<boolean> {
   for (const end = Date.now() + timeoutMs; Date.now() < end; ) {
     if (await holds()) return true
     await new Promise((done) => setTimeout(done, 20))

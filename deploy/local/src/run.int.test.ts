@@ -47,11 +47,12 @@ test('one Ctrl-C that arrives three times is one; a second one exits 1 and still
   const [postgres = 0] = stack.pids
   process.kill(postgres, 'SIGSTOP')
   for (let i = 0; i < 3; i++) stack.child.kill('SIGINT')
-  await new Promise((done) => setTimeout(done, 600))
+  // Longer than what counts as the same one, by much: a busy machine may deliver them late.
+  await new Promise((done) => setTimeout(done, 2000))
   t.is(stack.child.exitCode, null)
   stack.child.kill('SIGINT')
   t.deepEqual(await exitOf(stack.child), { code: 1, signal: null })
-  t.true(await eventually(() => allGone(stack.pids), 8000))
+  t.true(await eventually(() => allGone(stack.pids)))
 })
 
 test('the next start cleans what an earlier run left whose reaper died too', async (t) => {
