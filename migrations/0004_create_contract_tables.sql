@@ -29,6 +29,9 @@ BEGIN
     "keyMaxAgeDays": 90,
     "keyWarnDays": 14,
     "keyOverlapSeconds": 30,
+    "keyChangesPerWindow": 8,
+    "accountChangesPerHour": 600,
+    "deviceChangesPerHour": 30,
     "rotationRequireSeconds": 2592000,
     "counterSettleSeconds": 660,
     "counterKeepSeconds": 1800,
@@ -99,6 +102,7 @@ INSERT INTO devices.reasons (code, next) VALUES
   ('submission_taken', 'stop'),
   ('device_name_taken', 'stop'),
   ('device_limit', 'stop'),
+  ('change_limit', 'wait'),
   ('device_not_found', 'stop'),
   ('awaiting_device_challenge', 'wait'),
   ('challenge_mismatch', 'stop'),
@@ -232,7 +236,8 @@ END
 $$;
 
 -- The outcome of what was refused. The only way for a code to leave SQL: one that the contract does not have raises LT004.
-CREATE FUNCTION devices.fn_refusal(p_code text, p_detail text DEFAULT NULL) RETURNS jsonb
+-- p_retry_after: seconds after which it may be asked again, 0 to 3,600.
+CREATE FUNCTION devices.fn_refusal(p_code text, p_detail text DEFAULT NULL, p_retry_after integer DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -242,6 +247,6 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no reason code %', p_code USING ERRCODE = 'LT004';
   END IF;
-  RETURN jsonb_strip_nulls(jsonb_build_object('ok', false, 'code', p_code, 'detail', p_detail));
+  RETURN jsonb_strip_nulls(jsonb_build_object('ok', false, 'code', p_code, 'detail', p_detail, 'retry_after', p_retry_after));
 END
 $$;

@@ -100,6 +100,8 @@ CREATE TABLE devices.operations (
   -- Of the attempt that was applied.
   digest bytea NOT NULL CHECK (octet_length(digest) = 32),
   lenser_id uuid NOT NULL,
+  -- Of an owner's request: the device that it changed. What a device asks for is about itself.
+  device_id uuid,
   -- NULL where it succeeded.
   code text REFERENCES devices.reasons (code),
   -- Of what was refused: {"detail": …} or empty.
@@ -163,8 +165,8 @@ BEGIN
   IF p_lenser IS NULL OR v_next <> 'stop' THEN
     RETURN p_outcome;
   END IF;
-  INSERT INTO devices.operations (kid, op_id, kind, content_digest, digest, lenser_id, code, result)
-  VALUES (p.kid, p.op_id, p.kind, p.content_digest, p.digest, p_lenser, p_outcome ->> 'code',
+  INSERT INTO devices.operations (kid, op_id, kind, content_digest, digest, lenser_id, device_id, code, result)
+  VALUES (p.kid, p.op_id, p.kind, p.content_digest, p.digest, p_lenser, nullif(p_device, p.kid), p_outcome ->> 'code',
           CASE WHEN v_is_ok THEN p_outcome -> 'result' ELSE jsonb_strip_nulls(jsonb_build_object('detail', p_outcome -> 'detail')) END);
   PERFORM audit.fn_record(p_lenser, p_device, p.kid, p.op_id, p.kind, p.digest, p_outcome || p_note);
   RETURN p_outcome;

@@ -68,7 +68,7 @@ END
 $$;
 
 -- Opens an owner's request: as above, and the account is that of the session which signed it, whose scope must allow the
--- kind whatever the door said. An operation keeps the session's row locked, so that a session cannot end between this and the
+-- kind whatever the door said, and which may not have changed too much of late, unless this restricts (0037). An operation keeps the session's row locked, so that a session cannot end between this and the
 -- effect. A question has none and locks nothing: one that takes long (a long chain's) would hold up whoever ends the session,
 -- and behind them, since they lock the table after a while, every account's requests.
 CREATE FUNCTION devices.fn_request_open(p_envelope text, p_kind text, p_operation boolean)
@@ -93,6 +93,8 @@ BEGIN
     v_request.outcome := devices.fn_refusal('session_expired');
   ELSIF NOT EXISTS (SELECT FROM devices.session_kinds AS k WHERE k.kind = p_kind AND k.scope = v_session.scope) THEN
     v_request.outcome := devices.fn_refusal('not_permitted');
+  ELSIF p_operation AND p_kind NOT IN ('revoke', 'suspend', 'session_revoke') THEN
+    v_request.outcome := devices.fn_account_limit(v_session.lenser_id);
   END IF;
   v_request.lenser_id := v_session.lenser_id;
   RETURN v_request;

@@ -90,6 +90,8 @@ DECLARE
   v_key bytea;
   v_lenser uuid;
   v_session lensers.sessions;
+  v_is_new boolean;
+  v_refusal jsonb;
 BEGIN
   IF v_request.outcome IS NOT NULL THEN
     RETURN v_request.outcome;
@@ -115,6 +117,7 @@ BEGIN
   INSERT INTO lensers.sessions (kid, public_key, lenser_id, machine, expires_at)
   VALUES (v_parts.kid, v_key, v_lenser, v_parts.body->>'machine', now() + make_interval(secs => devices.fn_limit('sessionSeconds')))
   ON CONFLICT (kid) DO NOTHING;
+  v_is_new := FOUND;
   SELECT * INTO STRICT v_session FROM lensers.sessions WHERE kid = v_parts.kid FOR UPDATE;
   -- A key speaks for one account, one that was revoked never again, and an API key signs nobody in, whatever the door said.
   IF v_session.scope <> 'owner' THEN
@@ -123,6 +126,11 @@ BEGIN
     RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('not_owner'));
   ELSIF v_session.revoked_at IS NOT NULL THEN
     RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('session_expired'));
+  END IF;
+  -- Whoever may ask already asks for that; a fresh key signs in all the same, with a token that the issuer made for it.
+  v_refusal := CASE WHEN NOT v_is_new AND v_session.expires_at > now() THEN devices.fn_account_limit(v_lenser) END;
+  IF v_refusal IS NOT NULL THEN
+    RETURN v_refusal;
   END IF;
   UPDATE lensers.sessions
      SET expires_at = now() + make_interval(secs => devices.fn_limit('sessionSeconds')),

@@ -32,23 +32,28 @@ BEGIN
 END
 $$;
 
--- Locks the device that a request names; `refusal` is set, and nothing locked, where it is not the account's.
+-- Locks the device that a request names; `refusal` is set, and nothing locked, where it is not the account's, where its state or
+-- what was changed of late forbids it. Nor is anything locked where nothing is left to do: everybody's claims of a device wait for
+-- such a lock, and whoever asks without end must not make them.
 CREATE FUNCTION devices.fn_lock_own_device(p_request devices.request, OUT device devices.registered_devices, OUT refusal jsonb)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_id uuid := (p_request.parts).body->>'device_id';
-  v_owner uuid;
+  v_device devices.registered_devices;
 BEGIN
   -- A device never changes hands, so this needs no lock; nobody holds up another account's devices by naming them.
-  SELECT lenser_id INTO v_owner FROM devices.registered_devices WHERE id = v_id;
+  SELECT * INTO v_device FROM devices.registered_devices WHERE id = v_id;
   IF NOT FOUND THEN
     refusal := devices.fn_refusal('device_not_found');
-  ELSIF v_owner <> p_request.lenser_id THEN
+  ELSIF v_device.lenser_id <> p_request.lenser_id THEN
     refusal := devices.fn_refusal('not_owner');
   ELSE
-    device := devices.fn_lock_device(v_id);
+    refusal := devices.fn_change_refusal((p_request.parts).kind, v_device);
+  END IF;
+  IF refusal IS NULL THEN
+    device := CASE WHEN devices.fn_is_settled(p_request, v_device) THEN v_device ELSE devices.fn_lock_device(v_id) END;
   END IF;
 END
 $$;
@@ -153,16 +158,24 @@ DECLARE
   v_own record;
   v_device devices.registered_devices;
   v_refusal jsonb;
+  v_is_settled boolean;
 BEGIN
   IF v_request.outcome IS NOT NULL THEN
     RETURN v_request.outcome;
   END IF;
   v_since := devices.fn_compromised_since(v_request.parts);
-  SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
-  v_device := v_own.device;
-  v_refusal := coalesce(v_own.refusal, devices.fn_revocation_refusal(v_device, v_since));
+  v_refusal := devices.fn_revocation_refusal(NULL, v_since);
+  IF v_refusal IS NULL THEN
+    SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
+    v_device := v_own.device;
+    v_refusal := coalesce(v_own.refusal, devices.fn_revocation_refusal(v_device, v_since));
+  END IF;
+  v_is_settled := devices.fn_is_settled(v_request, v_device);
+  IF v_refusal IS NULL AND v_device.trust_level = 'revoked' AND NOT v_is_settled THEN
+    v_refusal := devices.fn_dating_limit(v_device.id);
+  END IF;
   IF v_refusal IS NOT NULL THEN
-    RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
+    RETURN devices.fn_commit_restriction(v_request, NULL, v_refusal, false);
   END IF;
   IF v_device.trust_level <> 'revoked' THEN
     UPDATE devices.registered_devices
@@ -171,15 +184,15 @@ BEGIN
      WHERE id = v_device.id
     RETURNING * INTO v_device;
   END IF;
-  IF v_since IS NOT NULL THEN
+  IF v_since IS NOT NULL AND NOT v_is_settled THEN
     INSERT INTO devices.compromises (device_id, kind, since, reason)
     VALUES (v_device.id, 'revoked', v_since, coalesce((v_request.parts).body->>'reason', v_device.trust_reason, 'revoked by its owner'));
   END IF;
-  RETURN devices.fn_operation_commit(v_request.parts, v_device.lenser_id, v_device.id, devices.fn_ok(jsonb_build_object(
+  RETURN devices.fn_commit_restriction(v_request, v_device.id, devices.fn_ok(jsonb_build_object(
     'device_id', v_device.id,
     'name', v_device.name,
     'trust_level', v_device.trust_level,
     'revoked_at', devices.fn_unix(v_device.revoked_at))
-    || jsonb_strip_nulls(jsonb_build_object('compromised_since', devices.fn_unix(v_since)))));
+    || jsonb_strip_nulls(jsonb_build_object('compromised_since', devices.fn_unix(v_since)))), NOT v_is_settled);
 END
 $$;

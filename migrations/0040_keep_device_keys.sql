@@ -128,8 +128,8 @@ STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  -- Each is tried against a signature: a device that changes its keys without end costs no more than that.
-  c_most_keys CONSTANT integer := 4;
+  -- Each is tried against a signature. No device has replaced more in that time: devices.fn_key_limit, of each way.
+  v_most_keys CONSTANT bigint := 2 * devices.fn_limit('keyChangesPerWindow');
 BEGIN
   RETURN QUERY
   SELECT asked.id, k.number, k.public_key,
@@ -139,7 +139,7 @@ BEGIN
     CROSS JOIN LATERAL (
       SELECT * FROM devices.device_keys one
        WHERE one.device_id = asked.id AND one.until > now() - devices.fn_claim_keep_seconds() * interval '1 second'
-       ORDER BY one.number DESC LIMIT c_most_keys) k;
+       ORDER BY one.number DESC LIMIT v_most_keys) k;
 END
 $$;
 GRANT EXECUTE ON FUNCTION devices.fn_retired_keys(uuid[]) TO ltg_registrar, ltg_trust_evaluator;

@@ -56,7 +56,7 @@ BEGIN
   ELSIF p_key <> v_before.public_key OR p_item.key_number <> v_before.key_number THEN
     RETURN NULL;
   END IF;
-  v_refusal := devices.fn_new_key_refusal(v_new);
+  v_refusal := coalesce(devices.fn_key_limit(v_before.id, 'rotated'), devices.fn_new_key_refusal(v_new));
   IF v_refusal IS NOT NULL THEN
     RETURN v_refusal;
   END IF;
@@ -82,9 +82,12 @@ DECLARE
   v_items devices.verified_item[];
   v_item devices.verified_item;
 BEGIN
-  -- First, and as a revoke does: weaker locks that are strengthened wait for each other.
+  -- First, and as a revoke does: weaker locks that are strengthened wait for each other. Not where nothing can come of it:
+  -- whoever sends that without end must not make everybody's claims wait.
   PERFORM devices.fn_lock_device(d.kid)
-     FROM (SELECT DISTINCT (devices.fn_read_envelope(e.wire)).kid FROM unnest(p_envelopes) AS e (wire) ORDER BY 1) AS d;
+     FROM (SELECT DISTINCT (devices.fn_read_envelope(e.wire)).kid
+             FROM unnest(p_envelopes, p_keys) AS e (wire, key) WHERE e.key IS NOT NULL ORDER BY 1) AS d
+    WHERE devices.fn_key_limit(d.kid, 'rotated') IS NULL;
   v_items := devices.fn_begin_verified(devices.fn_open_verified(p_envelopes, 'rotate', true));
   FOR n IN 1 .. coalesce(cardinality(v_items), 0) LOOP
     v_item := v_items[n];

@@ -36,7 +36,9 @@ BEGIN
   SELECT * INTO v_own FROM devices.fn_lock_own_device(v_request);
   v_before := v_own.device;
   v_refusal := v_own.refusal;
-  v_refusal := coalesce(v_refusal, devices.fn_key_change_refusal(v_before), devices.fn_new_key_refusal(v_new));
+  v_refusal := coalesce(
+    v_refusal, devices.fn_key_change_refusal(v_before), devices.fn_key_limit(v_before.id, 'reproved'),
+    devices.fn_new_key_refusal(v_new));
   IF v_refusal IS NOT NULL THEN
     RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
   END IF;

@@ -14,23 +14,21 @@ AS $$
   END
 $$;
 
--- Commits what a suspension or its end came to. p_before: the device as it was, so that whoever ends a suspension is told what
+-- What a suspension or its end came to. p_before: the device as it was, so that whoever ends a suspension is told what
 -- happened in it.
-CREATE FUNCTION devices.fn_commit_suspension(
-  p_request devices.request, p_before devices.registered_devices, p_device devices.registered_devices
-)
+CREATE FUNCTION devices.fn_suspension_outcome(p_before devices.registered_devices, p_device devices.registered_devices)
 RETURNS jsonb
-LANGUAGE plpgsql
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  RETURN devices.fn_operation_commit(p_request.parts, p_device.lenser_id, p_device.id, devices.fn_ok(jsonb_build_object(
+  RETURN devices.fn_ok(jsonb_build_object(
     'device_id', p_device.id,
     'name', p_device.name,
     'trust_level', p_device.trust_level,
     'trust_reason', p_device.trust_reason,
     'former_reason', CASE WHEN p_before.trust_level <> p_device.trust_level THEN p_before.trust_reason END)
-    || devices.fn_show_key(p_before)));
+    || devices.fn_show_key(p_before));
 END
 $$;
 
@@ -46,6 +44,7 @@ DECLARE
   v_own record;
   v_device devices.registered_devices;
   v_refusal jsonb;
+  v_is_settled boolean;
 BEGIN
   IF v_request.outcome IS NOT NULL THEN
     RETURN v_request.outcome;
@@ -55,16 +54,18 @@ BEGIN
   v_refusal := v_own.refusal;
   v_refusal := coalesce(v_refusal, devices.fn_suspension_refusal(v_device));
   IF v_refusal IS NOT NULL THEN
-    RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
+    RETURN devices.fn_commit_restriction(v_request, NULL, v_refusal, false);
   END IF;
-  IF v_device.trust_level <> 'unhealthy' THEN
+  v_is_settled := devices.fn_is_settled(v_request, v_device);
+  IF NOT v_is_settled THEN
     UPDATE devices.registered_devices
        SET trust_level = 'unhealthy', trust_actor = 'owner',
            trust_reason = concat_ws(': ', 'suspended by its owner', (v_request.parts).body->>'reason')
      WHERE id = v_device.id
     RETURNING * INTO v_device;
   END IF;
-  RETURN devices.fn_commit_suspension(v_request, v_device, v_device);
+  RETURN devices.fn_commit_restriction(
+    v_request, v_device.id, devices.fn_suspension_outcome(v_device, v_device), NOT v_is_settled);
 END
 $$;
 
@@ -76,6 +77,18 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT CASE WHEN devices.fn_is_silent(p_device) THEN 'offline' ELSE p_device.earlier_level END
+$$;
+
+-- Why a device is not reinstated in its state, or null: one whose key two machines know has to have another.
+CREATE FUNCTION devices.fn_reinstatement_refusal(p_device devices.registered_devices)
+RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT coalesce(devices.fn_suspension_refusal(p_device), CASE
+    WHEN p_device.trust_level = 'unhealthy' AND p_device.trust_reason = 'identity_forked'
+      THEN devices.fn_refusal('reprove_needed')
+  END)
 $$;
 
 -- Clears an unhealthy device of the session's account. Not one whose key two machines know: with that key, either of them
@@ -99,10 +112,7 @@ BEGIN
   v_device := v_own.device;
   v_before := v_device;
   v_refusal := v_own.refusal;
-  v_refusal := coalesce(v_refusal, devices.fn_suspension_refusal(v_device));
-  IF v_refusal IS NULL AND v_device.trust_level = 'unhealthy' AND v_device.trust_reason = 'identity_forked' THEN
-    v_refusal := devices.fn_refusal('reprove_needed');
-  END IF;
+  v_refusal := coalesce(v_refusal, devices.fn_reinstatement_refusal(v_device));
   IF v_refusal IS NOT NULL THEN
     RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
   END IF;
@@ -112,7 +122,8 @@ BEGIN
      WHERE id = v_device.id
     RETURNING * INTO v_device;
   END IF;
-  RETURN devices.fn_commit_suspension(v_request, v_before, v_device);
+  RETURN devices.fn_operation_commit(
+    v_request.parts, v_device.lenser_id, v_device.id, devices.fn_suspension_outcome(v_before, v_device));
 END
 $$;
 

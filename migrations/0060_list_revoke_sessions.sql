@@ -95,22 +95,32 @@ DECLARE
   v_request devices.request := devices.fn_request_read(p_envelope, 'session_revoke', true);
   v_kid uuid := (v_request.parts).body->>'session';
   v_session lensers.sessions;
+  v_is_change boolean;
 BEGIN
   IF v_request.outcome IS NOT NULL THEN
     RETURN v_request.outcome;
   END IF;
-  PERFORM lensers.fn_lock_sessions(v_kid, (v_request.parts).kid);
+  -- One that was revoked stays so. Everybody's requests may wait for this lock: whoever asks without end must not make them.
+  PERFORM FROM lensers.sessions AS s JOIN lensers.sessions AS asker ON asker.lenser_id = s.lenser_id
+    WHERE s.kid = v_kid AND s.revoked_at IS NULL AND asker.kid = (v_request.parts).kid;
+  v_is_change := FOUND;
+  IF v_is_change THEN
+    PERFORM lensers.fn_lock_sessions(v_kid, (v_request.parts).kid);
+  END IF;
   v_request := devices.fn_request_open(p_envelope, 'session_revoke', true);
   IF v_request.outcome IS NOT NULL THEN
     RETURN v_request.outcome;
   END IF;
-  UPDATE lensers.sessions SET revoked_at = coalesce(revoked_at, now())
-   WHERE kid = v_kid AND lenser_id = v_request.lenser_id
-  RETURNING * INTO v_session;
-  RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, CASE
+  IF v_is_change THEN
+    UPDATE lensers.sessions SET revoked_at = now()
+     WHERE kid = v_kid AND lenser_id = v_request.lenser_id AND revoked_at IS NULL;
+    v_is_change := FOUND;
+  END IF;
+  SELECT * INTO v_session FROM lensers.sessions AS s WHERE s.kid = v_kid AND s.lenser_id = v_request.lenser_id;
+  RETURN devices.fn_commit_restriction(v_request, NULL, CASE
     WHEN v_session.kid IS NULL THEN devices.fn_refusal('session_not_found')
     ELSE devices.fn_ok(lensers.fn_show_session(v_session))
-  END);
+  END, v_is_change);
 END
 $$;
 

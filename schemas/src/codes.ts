@@ -131,6 +131,10 @@ export const reasons = {
     message: 'Another device of this account has that name. Choose another with --name.',
   },
   device_limit: { next: 'stop', message: 'This account has as many devices as it may. Revoke one first.' },
+  change_limit: {
+    next: 'wait',
+    message: 'That account or device was changed too often of late. Try again after the time that it says.',
+  },
   device_not_found: { next: 'stop', message: 'There is no such device. `lf gateway devices` lists yours.' },
   awaiting_device_challenge: {
     next: 'wait',

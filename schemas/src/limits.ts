@@ -66,6 +66,14 @@ export const limits = {
   keyWarnDays: 14,
   /** Envelopes that the former key signed are good if the broker stored them at most so long after the rotation. */
   keyOverlapSeconds: 30,
+  /**
+   * A device rotates its key, and its owner vouches for another, each so often at most while what the keys before signed may still
+   * be under way: a claim's life and the overlap.
+   */
+  keyChangesPerWindow: 8,
+  /** Changes of one account, and by its owner of one device, within an hour; what restricts is not refused for it. */
+  accountChangesPerHour: 600,
+  deviceChangesPerHour: 30,
   /** Furthest away that an owner may put the end of a device's key. */
   rotationRequireSeconds: 30 * 24 * 3600,
   /** No envelope arrives later than this after another that was signed after it (twice RP-1's window, and a margin). */

@@ -40,6 +40,17 @@ test('devices.session_kinds is what the contract says of kinds and scopes', asyn
   t.deepEqual(rows.map(({ kind, scope }) => `${kind} ${scope}`).sort(), [...expected].sort())
 })
 
+test('change_limit: every request that leaves something behind is counted, by the index and by who asks it', async (t) => {
+  const requests = kindNames.filter((kind) => kinds[kind].door === 'ask' && kinds[kind].operation).toSorted()
+  const { text } = await world().one<{ text: string }>(
+    `SELECT pg_get_indexdef('devices.operations_requests_idx'::regclass) AS text`,
+  )
+  t.deepEqual([...text.matchAll(/'([a-z_]+)'/g)].map(([, kind]) => kind).toSorted(), requests)
+  const counting = (await bodies()).find(({ name }) => name === 'devices.fn_account_limit')?.body ?? ''
+  const asked = counting.slice(counting.indexOf('o.kind IN'), counting.indexOf('ORDER BY'))
+  t.deepEqual([...asked.matchAll(/'([a-z_]+)'/g)].map(([, kind]) => kind).toSorted(), requests)
+})
+
 test('devices.trust_transitions is what the contract says of transitions', async (t) => {
   const rows = await world().rows<{ from_level: string; to_level: string; actor: string }>(
     'SELECT * FROM devices.trust_transitions',
