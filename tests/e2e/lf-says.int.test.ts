@@ -31,6 +31,15 @@ test.serial('lf sessions names the machine that a session was made on', async (t
   t.is(row.slice(header.indexOf('MACHINE')).split(' ')[0], hostname().slice(0, 64))
 })
 
+test.serial('what is not found is said with how things are meant, and a device is approved once', async (t) => {
+  const { machine } = t.context
+  t.regex((await machine.lf(['api-keys', 'revoke', 'nope'])).stderr, /^session_not_found: .*\(nope: .*lf api-keys/)
+  t.regex((await machine.lf(['gateway', 'approve-device', 'ben'])).stderr, /^device_not_found: .*first 8 characters/)
+  const again = await machine.lf(['gateway', 'approve-device', 'bench'])
+  t.is(again.code, 0, 'nobody is asked')
+  t.is(again.stdout, 'approved: bench. It was approved already.\n')
+})
+
 test.serial('an operation that this machine does not know is called that', async (t) => {
   const { code, stderr } = await t.context.machine.lf(['gateway', 'operation', 'nothing'])
   t.is(code, 1)

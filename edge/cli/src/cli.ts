@@ -13,11 +13,19 @@ export type { Act } from './grammar/act.ts'
 /** What is said where a word that names a command is missing. */
 export const noCommand = 'Say which command.'
 
+/** What the parser says of options, in words that people would use. */
+const rewordings: readonly (readonly [RegExp, string])[] = [
+  [/^Missing dependent arguments: (\S+) -> (\S+)$/, '--$1 needs --$2'],
+  [/^Arguments (\S+) and (\S+) are mutually exclusive$/, '--$1 and --$2 exclude each other'],
+  [/^Not enough arguments following: (\S+)$/, '--$1 needs a value'],
+]
+
 /** The parser's words for people: in one line, and saying what to do where it counts words. */
 const inWords = (message: string, argv: readonly string[]): string => {
   if (argv[0] === 'run' && !argv.includes('--')) return noDashes
   if (message.startsWith('Not enough non-option arguments')) return 'an argument is missing'
-  return message.replaceAll(/\s+/g, ' ')
+  const line = message.replaceAll(/\s+/g, ' ').trim()
+  return rewordings.reduce((told, [form, words]) => told.replace(form, words), line)
 }
 
 /** The command line's grammar; `choose` is given the command that was named. */
@@ -36,6 +44,7 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     .demandCommand(1, noCommand)
     .recommendCommands()
     .version(manifest.version)
+    .alias({ help: 'h', version: 'V' })
     .exitProcess(false)
     .fail((message, error) => onUsage(inWords(message ?? error?.message ?? 'unknown', argv)))
   sessionCommands(cli, choose)

@@ -20,6 +20,14 @@ export const readDuration = (text: string): number => {
 const isoForm = /^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/
 const zoneForm = /(Z|[+-]\d{2}:?\d{2})$/
 
+const readAgo = (text: string): number => {
+  try {
+    return readDuration(text)
+  } catch {
+    throw new RangeError(`a time is as in 2026-11-20T08:30 (UTC), or how long ago as in 2h or 3d, not ${text}`)
+  }
+}
+
 /**
  * A time that has passed: ISO 8601, in UTC where it names no zone, or how long ago, such as `2h` or `3d ago`.
  * @returns Unix seconds
@@ -30,7 +38,7 @@ export const readPastTime = (text: string, now = Date.now()): number => {
   const ago = /^(.*?)(\s+ago)?$/.exec(given)?.[1] as string
   const time = isoForm.test(given)
     ? Date.parse(zoneForm.test(given) || given.length === 10 ? given : `${given}Z`) / 1000
-    : now / 1000 - readDuration(ago)
+    : now / 1000 - readAgo(ago)
   if (!Number.isFinite(time)) throw new RangeError(`there is no such time: ${text}`)
   if (time > now / 1000) throw new RangeError(`${text} has not come yet`)
   if (time < 0) throw new RangeError(`${text} is too long ago`)

@@ -417,6 +417,23 @@ test('groups of commands have examples too, and every argument says what it is',
   }
 })
 
+test('options are spoken of as people write them, and -h is help', async (t) => {
+  const said = async (words: string): Promise<string> => {
+    const refuse = (message: string): never => {
+      throw new CodedError('usage', message)
+    }
+    const parse = async (): Promise<unknown> => createCli(words.split(' '), () => {}, refuse).parseAsync()
+    const error = await t.throwsAsync<CodedError>(parse())
+    return error?.detail ?? ''
+  }
+  t.is(await said('login --as x'), '--as needs --dev')
+  t.is(await said('login --dev --nonce'), '--dev and --nonce exclude each other')
+  t.is(await said('gateway devices --trust'), '--trust needs a value')
+  t.regex(await said('gateway revoke-device x --compromised-since tomorrow'), /2026-11-20T08:30.*3d, not tomorrow/)
+  const { status, stdout, stderr } = lf('gateway -h')
+  t.deepEqual([status, stderr, stdout.split('\n')[0]], [0, '', 'lf gateway'])
+})
+
 test.serial('a misspelt command is answered with the one that was meant', (t) => {
   t.regex(lf('gatway').stderr, /^usage: .*Did you mean gateway\?/)
 })

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { edgePaths, tryLock } from '@lenserfight/daemon/client'
+import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
 import type { CodedError } from '@lenserfight/schemas'
 import test, { type ExecutionContext } from 'ava'
 import { holdProfile } from '../src/owner/profile-lock.ts'
@@ -64,11 +65,11 @@ test('who waits too long is told so, and a failure gives the lock back', async (
   unlock?.()
 })
 
-test('lf logout waits for another that signs in, and the lock of one that was killed bars nobody', async (t) => {
+test('lf login and lf logout wait for another that signs in, and the lock of one that was killed bars nobody', async (t) => {
   const { home } = newContext(t)
   const other = await holder(t, lockFileOf(home))
   const env = { PATH: process.env.PATH, LENSERFIGHT_HOME: home, LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
-  const run = (): ChildProcess => spawn(lfFile, ['logout'], { env, stdio: ['ignore', 'ignore', 'pipe'] })
+  const run = (...words: string[]): ChildProcess => spawn(lfFile, words, { env, stdio: ['ignore', 'ignore', 'pipe'] })
   const ended = (child: ChildProcess): Promise<{ code: number | null; told: string }> => {
     let told = ''
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
@@ -76,10 +77,15 @@ test('lf logout waits for another that signs in, and the lock of one that was ki
     })
     return new Promise((resolve) => child.once('close', (code) => resolve({ code, told })))
   }
-  const refused = await ended(run())
-  t.is(refused.code, 1)
-  t.regex(refused.told, /^profile_busy: .*try again\.\n$/)
-  const waiting = ended(run())
+  const gateway = join(home, 'gateway.json')
+  const root_key = encodeKey(generateKeyPair().publicKey)
+  writeFileSync(gateway, JSON.stringify({ url: 'nats://127.0.0.1:9', gateway_id: newUuidV7(), root_key }))
+  const login = run('login', '--gateway', gateway, '--nonce')
+  for (const refused of await Promise.all([ended(run('logout')), ended(login)])) {
+    t.is(refused.code, 1)
+    t.regex(refused.told, /^(WARNING: .*\n)?profile_busy: .*try again\.\n$/)
+  }
+  const waiting = ended(run('logout'))
   const gone = new Promise((resolve) => other.once('close', resolve))
   other.kill('SIGKILL')
   await gone

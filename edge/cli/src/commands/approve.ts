@@ -28,9 +28,14 @@ export const approveDevice = (
     const device = await findDevice(owner, id)
     checkApprovable(device)
     for (const line of describe(device)) output.note(line)
-    if (!yes && !(await confirm(context, questionOf(device)))) return leaveAsIs(context, device)
+    const wasApproved = device.trust_level !== 'pending' && device.trust_level !== 'unhealthy'
+    if (!wasApproved && !yes && !(await confirm(context, questionOf(device)))) return leaveAsIs(context, device)
     const result = await owner.request('approve', { op_id: newUuidV7(), device_id: device.device_id })
-    const how = result.legacy === true ? ' It was approved in one step, without a key, and cannot sign.' : ''
+    const how = wasApproved
+      ? ' It was approved already.'
+      : result.legacy === true
+        ? ' It was approved in one step, without a key, and cannot sign.'
+        : ''
     output.result({ ok: true, ...result }, [`${output.good(String(result.trust_level))}: ${plain(device.name)}.${how}`])
     return undefined
   })

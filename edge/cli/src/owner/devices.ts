@@ -38,6 +38,8 @@ export const listDevices = async (owner: Owner, trust?: DeviceLevel): Promise<{ 
   return { devices, more: more === true }
 }
 
+const whatIsMeant = 'an id, its first 8 characters or more, or the name of one that is not revoked'
+
 /** Shorter ones would name another device too soon. */
 const prefixChars = 8
 
@@ -59,7 +61,7 @@ const candidates = (devices: readonly Device[], given: string): readonly Device[
 export const findDevice = async (owner: Owner, given: string): Promise<Device> => {
   const { devices } = await listDevices(owner)
   const [found, ...others] = candidates(devices, given)
-  if (found === undefined) throw new CodedError('device_not_found', plain(given))
+  if (found === undefined) throw new CodedError('device_not_found', `${plain(given)}: ${whatIsMeant}`)
   if (others.length === 0) return found
   const meant = [found, ...others].map(({ device_id, name }) => `${device_id} ${plain(name)}`).join(', ')
   throw new CodedError('device_not_found', `${plain(given)} may be any of ${meant}`)

@@ -33,6 +33,8 @@ export const listSessions = async (owner: Owner): Promise<{ sessions: AccountSes
 export const isLiving = ({ revoked_at, expires_at }: AccountSession, now = Date.now()): boolean =>
   revoked_at === null && expires_at * 1000 > now
 
+const whatIsMeant = 'an id, its first 8 characters or more, or an API key’s name, as `lf api-keys` lists them'
+
 /** A part of an id that is long enough to mean one. */
 const partForm = /^[0-9a-f]{8}[0-9a-f-]{0,28}$/
 
@@ -50,7 +52,7 @@ export const findSession = async (
   const begun = partForm.test(given) ? sessions.filter(({ session }) => session.startsWith(given)) : []
   if (named === undefined && begun.length > 1) throw new CodedError('usage', `several begin with ${given}`)
   const found = named ?? begun[0]
-  if (found === undefined) throw new CodedError('session_not_found', plain(given))
+  if (found === undefined) throw new CodedError('session_not_found', `${plain(given)}: ${whatIsMeant}`)
   return found
 }
 
