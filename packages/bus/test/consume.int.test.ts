@@ -16,18 +16,27 @@ import { type Broker, silent, startBroker, until } from './_broker.ts'
 const door = { lenser: '0193a6b0-0000-7000-8000-00000000000a', kid: '0193a6b0-0000-7000-8000-00000000000b' }
 const subject = inSubject({ ...door, kind: 'heartbeat' })
 
-/** How many messages the ingress ever took in. */
-const lastSequence = async (broker: Broker): Promise<number> => {
-  const { nc } = await broker.connect('provisioner')
-  const info = (await nc.request('$JS.API.STREAM.INFO.LTG_INGRESS')).json<{ state: { last_seq: number } }>()
-  return info.state.last_seq
+/** What the broker says of a stream or a consumer; asked again, as a broker that has just been killed says nothing. */
+const infoOf = async <T>(nc: NatsConnection, what: string): Promise<T> => {
+  for (const end = Date.now() + 60_000; ; ) {
+    try {
+      return (await nc.request(`$JS.API.${what}`, '', { timeout: 5000 })).json<T>()
+    } catch (error) {
+      if (Date.now() > end) throw error
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
 }
+/** How many messages the ingress ever took in. */
+const lastSequence = async (nc: NatsConnection): Promise<number> =>
+  (await infoOf<{ state: { last_seq: number } }>(nc, 'STREAM.INFO.LTG_INGRESS')).state.last_seq
 /** Publishes, and waits until the stream has it: the broker answers a flush before that. */
 const sayAt = async (broker: Broker, edge: NatsConnection, words: readonly (readonly [at: string, word: string])[]) => {
-  const before = await lastSequence(broker)
+  const { nc } = await broker.connect('provisioner')
+  const before = await lastSequence(nc)
   for (const [at, word] of words) edge.publish(at, word)
   await edge.flush()
-  await until('it is stored', async () => (await lastSequence(broker)) >= before + words.length)
+  await until('it is stored', async () => (await lastSequence(nc)) >= before + words.length)
 }
 const say = (broker: Broker, edge: NatsConnection, ...words: string[]): Promise<void> =>
   sayAt(
@@ -80,11 +89,10 @@ const watch = (
 }
 const allDone = (items: readonly string[]) => items.map(() => done)
 const ackPending = async (bus: Bus): Promise<{ pending: number; unacked: number; redelivered: number }> => {
-  const info = (await bus.nc.request('$JS.API.CONSUMER.INFO.LTG_INGRESS.verifier')).json<{
-    num_pending: number
-    num_ack_pending: number
-    num_redelivered: number
-  }>()
+  const info = await infoOf<{ num_pending: number; num_ack_pending: number; num_redelivered: number }>(
+    bus.nc,
+    'CONSUMER.INFO.LTG_INGRESS.verifier',
+  )
   return { pending: info.num_pending, unacked: info.num_ack_pending, redelivered: info.num_redelivered }
 }
 const drained = (bus: Bus) =>
@@ -381,6 +389,5 @@ for (const want of ['oldest', 'newest'] as const) {
 
 const deadLetters = async (broker: Broker): Promise<number> => {
   const { nc } = await broker.connect('provisioner')
-  const info = (await nc.request('$JS.API.STREAM.INFO.LTG_DEADLETTER')).json<{ state: { messages: number } }>()
-  return info.state.messages
+  return (await infoOf<{ state: { messages: number } }>(nc, 'STREAM.INFO.LTG_DEADLETTER')).state.messages
 }
