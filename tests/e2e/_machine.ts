@@ -84,7 +84,7 @@ export class Machine {
 
   #execute(file: string, words: readonly string[], input: string): Promise<Ran> {
     return new Promise((resolve) => {
-      const options = { env: this.env, cwd: this.home, timeout: 60_000 }
+      const options = { env: this.env, cwd: this.home, timeout: 120_000 }
       const child = execFile(file, words, options, (error, stdout, stderr) => {
         const told = stderr.split('\n').filter((line) => !line.startsWith('WARNING:'))
         logOutput(`lf-${this.#name}`, isItsOwn(words) ? stdout + stderr : stderr, this.#stack.logDir)
