@@ -2,6 +2,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import { canonicalize } from '../src/index.ts'
 import { allowedValue } from './_arbitrary.ts'
+import { always } from './_property.ts'
 import { rfc8785Vectors } from './_vectors.ts'
 
 test('the examples of RFC 8785 come out as printed there', (t) => {
@@ -21,7 +22,8 @@ test('the numbers of RFC 8785, Appendix B, come out as printed there', (t) => {
 
 test('every finite number is taken, also those that an envelope refuses', (t) => {
   t.is(canonicalize([2 ** 53, 1e300, -0]), '[9007199254740992,1e+300,0]')
-  fc.assert(
+  always(
+    t,
     fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (value) => {
       return Object.is(JSON.parse(canonicalize(value)) + 0, value + 0)
     }),
@@ -29,7 +31,8 @@ test('every finite number is taken, also those that an envelope refuses', (t) =>
 })
 
 test('the form is the one that sorting members by UTF-16 gives, and reading it back gives the value', (t) => {
-  fc.assert(
+  always(
+    t,
     fc.property(allowedValue, (value) => {
       const text = canonicalize(value)
       t.is(text, reference(value))

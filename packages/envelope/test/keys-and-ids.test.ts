@@ -13,6 +13,7 @@ import {
   randomNonce,
   uuidV7Time,
 } from '../src/index.ts'
+import { always } from './_property.ts'
 
 test('a key pair is new, and its public key follows from the private one', (t) => {
   const [a, b] = [generateKeyPair(), generateKeyPair()]
@@ -23,7 +24,8 @@ test('a key pair is new, and its public key follows from the private one', (t) =
 })
 
 test('a key survives its encoding of 43 characters', (t) => {
-  fc.assert(
+  always(
+    t,
     fc.property(fc.uint8Array({ minLength: 32, maxLength: 32 }), (key) => {
       const text = encodeKey(key)
       t.is(text.length, 43)
@@ -56,7 +58,8 @@ test('what is not 32 bytes is no key', (t) => {
 })
 
 test('a kid of a key is the first 16 bytes of its SHA-256, as a version 8 UUID', (t) => {
-  fc.assert(
+  always(
+    t,
     fc.property(fc.uint8Array({ minLength: 32, maxLength: 32 }), (key) => {
       const kid = kidOfKey(key)
       const digits = createHash('sha256').update(key).digest('hex').slice(0, 32)
@@ -68,7 +71,8 @@ test('a kid of a key is the first 16 bytes of its SHA-256, as a version 8 UUID',
 })
 
 test('a new version 7 UUID carries its time, and no two are alike', (t) => {
-  fc.assert(
+  always(
+    t,
     fc.property(fc.nat(2 ** 47), (now) => {
       const id = newUuidV7(now)
       t.true(isUuidV7(id))

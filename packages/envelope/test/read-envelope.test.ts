@@ -3,6 +3,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import { SIG, signText, template } from '../scripts/vectors/envelope.ts'
 import { decodeBase64Url, EnvelopeError, parseCanonical, readEnvelope } from '../src/index.ts'
+import { always } from './_property.ts'
 
 const body = (length: number): string => signText(template({ body: `{"a":"${'a'.repeat(length)}"}` }))
 
@@ -77,7 +78,8 @@ test('SH-3: a refusal says nothing of what was in the envelope', (t) => {
 })
 
 test('base64url is decoded from its one spelling alone', (t) => {
-  fc.assert(
+  always(
+    t,
     fc.property(
       fc.uint8Array({ minLength: 16, maxLength: 16 }),
       fc.string({ minLength: 1, maxLength: 2 }),
