@@ -434,6 +434,18 @@ test('options are spoken of as people write them, and -h is help', async (t) => 
   t.deepEqual([status, stderr, stdout.split('\n')[0]], [0, '', 'lf gateway'])
 })
 
+test('an id, a name or a reason that looks like a number stays what was typed', async (t) => {
+  const refuse = (message: string): never => {
+    throw new CodedError('usage', message)
+  }
+  const parse = (...words: string[]) => createCli(words, () => {}, refuse).parseAsync()
+  for (const typed of ['0012', '1e234567', '12345678901234567890', '0x10', '00000000-0000-4000-8000-000000000001']) {
+    t.like(await parse('gateway', 'revoke-device', typed, '--reason', typed), { id: typed, reason: typed })
+    t.like(await parse('gateway', 'operation', typed), { id: typed })
+    t.like(await parse('gateway', 'identity', 'init', '--name', typed), { name: typed })
+  }
+})
+
 test.serial('a misspelt command is answered with the one that was meant', (t) => {
   t.regex(lf('gatway').stderr, /^usage: .*Did you mean gateway\?/)
 })
