@@ -32,9 +32,14 @@ const until = async (what: string, holds: () => Promise<boolean>): Promise<void>
 test.serial('without its database it admits nobody, says so, and goes on by itself', async (t) => {
   const inside = await enter(t, stack, device)
   await stack.postgres.stop()
-  const began = Date.now()
-  t.is(await refusalOf(t, stack, device), 'connection_refused')
-  t.true(Date.now() - began < 4500, 'refused, not left waiting')
+  // The broker ends a wait for the answer after 5 s. A busy machine may hold up any one, but hardly each of five.
+  let tookMs = Number.POSITIVE_INFINITY
+  for (let tries = 0; tookMs >= 4500 && tries < 5; tries += 1) {
+    const began = Date.now()
+    t.is(await refusalOf(t, stack, device), 'connection_refused')
+    tookMs = Date.now() - began
+  }
+  t.true(tookMs < 4500, 'refused, not left waiting')
   await until('it holds', async () => (await readiness()).state === 'holding')
   t.is((await readiness()).status, 503)
   t.is(await refusalOf(t, stack, device), 'connection_refused')
