@@ -186,7 +186,7 @@ test.serial('a daemon does not start while the account’s runners are paused; o
   await until(async () => (await machine.status()).code === 'workspace_paused')
   await machine.end('SIGTERM')
   const refused = await machine.lf(['gateway', 'serve'])
-  t.is(refused.code, 1)
+  t.is(refused.code, 5)
   t.regex(refused.stderr, /^workspace_paused: /m)
   await pauseRunners(false)
   await machine.serve()
