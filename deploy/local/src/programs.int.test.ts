@@ -53,9 +53,9 @@ test('an option that does not exist is told with those that do, before anything 
 })
 
 test('Ctrl-C while it starts ends it then and there, and leaves nothing', async (t) => {
-  t.timeout(120_000)
+  t.timeout(300_000)
   const { child, tmp, said, output } = startProgram(t, 'start', '--dir', join(ownTemporary(t), 'state'))
-  await said('starting nats-server')
+  await said('starting PostgreSQL, nats-server')
   child.kill('SIGINT')
   t.deepEqual(await exitOf(child), { code: 1, signal: null }, output())
   t.regex(output(), /stopped before it was up/)
@@ -68,12 +68,12 @@ for (const [how, stop] of [
   ['has no reader any more', 'close'],
 ] as const) {
   test(`a demo that ${how} takes along what it started for the person it plays`, async (t) => {
-    t.timeout(120_000)
+    t.timeout(300_000)
     const { child, tmp, said } = startProgram(t, 'demo')
     await said('the daemon answers the challenge')
     if (stop === 'close') child.stdout.destroy()
     else child.kill(stop)
     await exitOf(child)
-    t.true(await eventually(() => countOf(tmp) === 0 && readdirSync(tmp).length === 0, 20_000))
+    t.true(await eventually(() => countOf(tmp) === 0 && readdirSync(tmp).length === 0, 60_000))
   })
 }
