@@ -37,7 +37,7 @@ test.serial('lf login, whoami, sessions and logout: a session is made, shown, an
   const listed = await sessionsOf(laptop)
   t.is(listed.length, 2)
   t.is(listed.find(({ current }) => current)?.session, who.session)
-  t.regex((await laptop.lf(['sessions'])).stdout, new RegExp(`${who.session} +sign-in +owner .*\\(this one\\)`))
+  t.regex((await laptop.lf(['sessions'])).stdout, new RegExp(`${who.session} +sign-in +\\S+ +owner .*\\(this one\\)`))
 
   const kept = readFileSync(join(laptop.state, 'keys', `session-${who.session}.key`), 'utf8')
   t.is((await laptop.lf(['logout'])).code, 0)
