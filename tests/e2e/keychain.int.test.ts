@@ -162,9 +162,12 @@ test.serial('SH-1: no command, no socket method and no page shows a private key'
   }
   const { result } = JSON.parse(said.get('socket status') as string) as { result: { binds?: string[] } }
   t.log(result.binds)
+  const authorization = `Bearer ${readFileSync(join(machine.state, 'daemon.token'), 'utf8').trim()}`
   for (const bind of result.binds ?? []) {
-    for (const page of ['healthz', 'identity', 'outbox']) {
-      said.set(page, await (await fetch(`http://${bind}/${page}`)).text())
+    for (const page of ['healthz', 'status', 'identity', 'outbox']) {
+      const response = await fetch(`http://${bind}/${page}`, { headers: { authorization } })
+      t.is(response.status, 200, page)
+      said.set(page, await response.text())
     }
   }
   t.true(said.size > 20)

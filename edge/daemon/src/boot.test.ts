@@ -21,7 +21,7 @@ import { startDaemon } from './daemon.ts'
 import type { Identity } from './settings.ts'
 
 const logger = createLogger({ service: 'test', level: 'silent' as never })
-const main = fileURLToPath(new URL('./main.ts', import.meta.url))
+const main = fileURLToPath(new URL('./main.mjs', import.meta.url))
 const uuid = (last: string): string => `00000000-0000-4000-8000-00000000000${last}`
 const warn = (): void => {}
 
@@ -60,7 +60,7 @@ const daemon = (config: Config, env: Record<string, string> = {}) =>
   spawnSync(process.execPath, [main], {
     env: { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0', ...env },
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 110_000,
   })
 
 // Alone: the umask is the process's own.
@@ -227,16 +227,20 @@ test('LH-1 LH-3: by default it binds 127.0.0.1:38080 alone, and its log names wh
   t.regex(binds?.[0] ?? '', /^127\.0\.0\.1:\d+$/)
 })
 
-test('the loopback listener shows health, public identity and what is pending, and no private key', async (t) => {
+test('the loopback listener shows health to anybody, and to its user public identity and what is pending, and no private key', async (t) => {
   const config = newConfig()
   enrol(config)
   const running = await startDaemon({ config, logger, warn })
   t.teardown(running.stop)
-  const read = async (page: string) => (await fetch(`http://${running.binds[0]}${page}`)).json() as Promise<object>
-  const { time, daemon_version, ...health } = (await read('/healthz')) as Record<string, unknown>
+  const authorization = `Bearer ${readFileSync(config.tokenFile, 'utf8').trim()}`
+  const ask = (page: string, headers = {}) => fetch(`http://${running.binds[0]}${page}`, { headers })
+  const read = async (page: string) => (await ask(page, { authorization })).json() as Promise<object>
+  t.deepEqual(await (await ask('/healthz')).json(), { status: 'ok' })
+  for (const page of ['/status', '/identity', '/outbox']) t.is((await ask(page)).status, 401, page)
+  const { time, daemon_version, ...status } = (await read('/status')) as Record<string, unknown>
   t.true(Math.abs(Number(time) - Date.now() / 1000) < 60)
   t.regex(String(daemon_version), /^\d+\.\d+\.\d+$/)
-  t.is(health.device_id, uuid('c'))
+  t.is(status.device_id, uuid('c'))
   t.deepEqual(await read('/outbox'), { pending: 1 }, 'the event of its start')
   const secret = readFileSync(join(config.keysFolder, 'device-1.key'), 'utf8').trim()
   const identity = JSON.stringify(await read('/identity'))

@@ -1,6 +1,6 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import type { ReconnectTiming } from '@lenserfight/bus'
+import type { ReconnectTiming } from '@lenserfight/bus/edge'
 import { readPrivateFile } from '@lenserfight/keychain'
 import { CodedError, limits } from '@lenserfight/schemas'
 import Type, { type Static } from 'typebox'
@@ -45,6 +45,8 @@ export interface EdgePaths {
   readonly keysFolder: string
   readonly lockFile: string
   readonly socket: string
+  /** What a program shows to read the loopback listener's pages. */
+  readonly tokenFile: string
   readonly configFile: string
 }
 
@@ -79,6 +81,7 @@ export const edgePaths = (env: EdgeEnvironment = process.env): EdgePaths => {
     stateFile: join(stateFolder, 'state.db'),
     lockFile: join(stateFolder, 'daemon.lock'),
     socket: join(stateFolder, 'daemon.sock'),
+    tokenFile: join(stateFolder, 'daemon.token'),
     configFile: join(stateFolder, 'daemon.json'),
   }
 }

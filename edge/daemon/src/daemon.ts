@@ -1,4 +1,4 @@
-import { edgeReconnect } from '@lenserfight/bus'
+import { edgeReconnect } from '@lenserfight/bus/edge'
 import type { Logger } from '@lenserfight/runtime'
 import { CodedError, ctlSubjects, kindsInState, type ReasonCode } from '@lenserfight/schemas'
 import { type Boot, boot } from './boot.ts'
@@ -14,14 +14,15 @@ import { createHeartbeat } from './gateway/heartbeat.ts'
 import { connectGateway, type Link } from './gateway/link.ts'
 import { createTrust } from './gateway/trust.ts'
 import { createPages } from './http/pages.ts'
-import { type HttpServer, serveHttp } from './http/server.ts'
+import { type HttpServer, type Pages, serveHttp } from './http/server.ts'
+import { createPageToken, type PageToken } from './http/token.ts'
 import { keyFactsOf } from './keys/change.ts'
 import { createRotation } from './keys/rotation.ts'
 import { createLifecycle } from './lifecycle.ts'
 import { createMethods } from './methods.ts'
 import { createOutbox } from './outbox/outbox.ts'
 import { createPresence } from './presence.ts'
-import { type SocketServer, serveSocket } from './socket/server.ts'
+import { type Methods, type SocketServer, serveSocket } from './socket/server.ts'
 import { daemonVersion } from './version.ts'
 
 /** How long an orderly stop waits for the receipt of its own event. */
@@ -56,19 +57,24 @@ const refusalAtStart = (said: Standing | NoStanding): ReasonCode | undefined => 
 const serveMachine = async (
   { config, logger }: DaemonOptions,
   bind: string,
-  parts: { methods: Parameters<typeof serveSocket>[1]; pages: Parameters<typeof serveHttp>[1] },
+  parts: { methods: Methods; pages: Pages },
 ): Promise<{ http: HttpServer; close: () => Promise<void> }> => {
   const socket: SocketServer = await serveSocket(config.socket, parts.methods, logger)
+  let token: PageToken | undefined
   try {
-    const http = await serveHttp({ host: bind, port: config.port }, parts.pages)
+    token = createPageToken(config.tokenFile)
+    const http = await serveHttp({ host: bind, port: config.port }, { pages: parts.pages, token })
+    const { revoke } = token
     return {
       http,
       close: async () => {
+        revoke()
         await socket.close()
         await http.close()
       },
     }
   } catch (error) {
+    token?.revoke()
     await socket.close()
     throw error
   }

@@ -1,13 +1,6 @@
 /** @lenserfight/bus: NATS. Connect, publish, consume; the only code that acks, naks or terms. */
 export { type BrokerConfigOptions, brokerConfig } from './broker-config.ts'
 export { toBusError } from './bus-error.ts'
-export {
-  type AskOptions,
-  connectEdge,
-  type EdgeBus,
-  type EdgeConnection,
-  type EdgeListener,
-} from './connect-edge.ts'
 export { type Bus, connectService, type ServiceConnection } from './connect-service.ts'
 export { connectSystem, type KickResult, type SystemBus, type SystemConnection } from './connect-system.ts'
 export type { Connection, ConnectionEvents } from './connection.ts'
@@ -23,18 +16,10 @@ export {
   done,
   type HandleContext,
 } from './consume/types.ts'
-export {
-  type GatewayBodies,
-  type GatewayExpectations,
-  type KeyList,
-  openGatewayMessage,
-  type TrustedKey,
-  verifyGatewayMessage,
-  verifyKeyList,
-} from './gateway-keys.ts'
+export * from './edge.ts'
 export { type Listening, type ListenOptions, listen } from './listen.ts'
 export { readSigner } from './read-signer.ts'
-export { edgeReconnect, jitteredDelay, type ReconnectTiming, serviceReconnect } from './reconnect.ts'
+export { serviceReconnect } from './reconnect.ts'
 export {
   type AddressedReceipt,
   type Addressee,

@@ -24,7 +24,7 @@ const deadlineMs = 30_000
 
 export function createPerson(options: { env: LocalEnvironment; home: string }): Person {
   const { env, home } = options
-  const main = join(env.repository, 'edge/cli/src/main.ts')
+  const main = join(env.repository, 'edge/cli/src/main.mjs')
   const childEnv = {
     ...env.childEnv,
     HOME: home,

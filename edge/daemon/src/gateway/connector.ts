@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { jitteredDelay, type ReconnectTiming } from '@lenserfight/bus'
+import { jitteredDelay, type ReconnectTiming } from '@lenserfight/bus/edge'
 import type { KeyPair } from '@lenserfight/envelope'
 import type { Logger } from '@lenserfight/runtime'
 import { CodedError } from '@lenserfight/schemas'

@@ -1,4 +1,4 @@
-import { connectEdge, type EdgeConnection } from '@lenserfight/bus'
+import { connectEdge, type EdgeConnection } from '@lenserfight/bus/edge'
 
 /** What becomes of a connection. `forbidden`: the broker let us in and refused something that our state should allow. */
 export type LinkEvent = 'connected' | 'disconnected' | 'refused' | 'forbidden'

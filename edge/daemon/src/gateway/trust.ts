@@ -1,4 +1,4 @@
-import { type GatewayBodies, type KeyList, openGatewayMessage, verifyKeyList } from '@lenserfight/bus'
+import { type GatewayBodies, type KeyList, openGatewayMessage, verifyKeyList } from '@lenserfight/bus/edge'
 import { readEnvelope } from '@lenserfight/envelope'
 import { CodedError, type Descriptor } from '@lenserfight/schemas'
 

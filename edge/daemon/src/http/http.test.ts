@@ -1,16 +1,32 @@
 import { lookup } from 'node:dns/promises'
+import { existsSync, mkdtempSync, readFileSync, statSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { isLoopback, resolveBind } from './bind.ts'
+import { createPages } from './pages.ts'
 import { httpLimits, serveHttp } from './server.ts'
+import { createPageToken } from './token.ts'
 
-const pages = { '/healthz': () => ({ status: 'ok' }), '/outbox': () => ({ pending: 3 }) }
+const pages = createPages({
+  identity: () => ({ device_id: 'LTG-CANARY-device' }),
+  obstacle: () => 'device_revoked',
+  pending: () => 3,
+})
+const newToken = () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'lf-http-')), 'daemon.token')
+  const token = createPageToken(file)
+  return { file, token, text: readFileSync(file, 'utf8').trim() }
+}
+const served = { pages, token: newToken().token }
 
 const serve = async (t: ExecutionContext) => {
-  const server = await serveHttp({ host: '127.0.0.1', port: 0 }, pages)
+  const { token, text } = newToken()
+  const server = await serveHttp({ host: '127.0.0.1', port: 0 }, { pages, token })
   t.teardown(server.close)
-  return { server, port: Number(server.address.split(':')[1]) }
+  return { server, port: Number(server.address.split(':')[1]), text, headers: { authorization: `Bearer ${text}` } }
 }
 
 interface Got {
@@ -75,29 +91,85 @@ test('loopback addresses are taken, and what is listened on is an address', asyn
 })
 
 test('the listener itself refuses an address that is not loopback', async (t) => {
-  await t.throwsAsync(serveHttp({ host: '0.0.0.0', port: 0 }, pages), { code: 'public_bind_forbidden' })
+  await t.throwsAsync(serveHttp({ host: '0.0.0.0', port: 0 }, served), { code: 'public_bind_forbidden' })
 })
 
 test('a port that is taken is refused with its code', async (t) => {
   const { port } = await serve(t)
-  await t.throwsAsync(serveHttp({ host: '127.0.0.1', port }, pages), { code: 'port_in_use' })
+  await t.throwsAsync(serveHttp({ host: '127.0.0.1', port }, served), { code: 'port_in_use' })
 })
 
-test('pages are read, and nothing else is there', async (t) => {
-  const { port } = await serve(t)
-  const got = await get(port, '/outbox')
+test('with the token pages are read, and nothing else is there', async (t) => {
+  const { port, headers } = await serve(t)
+  const got = await get(port, '/outbox', { headers })
   t.deepEqual([got.status, JSON.parse(got.text)], [200, { pending: 3 }])
   t.is(got.headers['access-control-allow-origin'], undefined)
-  t.is((await get(port, '/outbox', { method: 'HEAD' })).text, '')
+  t.is(got.headers['cache-control'], 'no-store')
+  t.is((await get(port, '/outbox', { headers, method: 'HEAD' })).text, '')
+  const { code, device_id } = JSON.parse((await get(port, '/status', { headers })).text) as Record<string, unknown>
+  t.deepEqual([code, device_id], ['device_revoked', 'LTG-CANARY-device'])
   for (const path of ['/', '/outbox/', '/outbox?x=1', '/OUTBOX', '/../outbox', '/toString', '/__proto__', '//outbox'])
-    t.is((await get(port, path)).status, 404, path)
+    t.is((await get(port, path, { headers })).status, 404, path)
   for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'])
-    t.is((await get(port, '/outbox', { method })).status, 405, method)
-  t.is((await get(port, '/outbox', { body: 'x', headers: { 'content-length': 1 } })).status, 400)
+    t.is((await get(port, '/outbox', { headers, method })).status, 405, method)
+  const body = { body: 'x', headers: { ...headers, 'content-length': 1 } }
+  t.is((await get(port, '/outbox', body)).status, 400)
 })
 
-test('a web page of elsewhere is refused, by whatever name it came', async (t) => {
+test('another user of this machine learns that a daemon lives, and nothing else', async (t) => {
   const { port } = await serve(t)
+  const health = await get(port, '/healthz')
+  t.deepEqual([health.status, JSON.parse(health.text)], [200, { status: 'ok' }], 'whatever the device’s state')
+  const all = [...Object.keys(pages.owners), '/', '/no-such-page', '/healthz/', '/healthz?all=1', '/__proto__']
+  t.true(all.includes('/identity'))
+  const told = await Promise.all(all.map((path) => get(port, path)))
+  const [first] = told
+  t.is(first?.status, 401)
+  t.is(first?.headers['www-authenticate'], 'Bearer')
+  for (const { status, text } of told) {
+    t.deepEqual([status, text], [401, first?.text], 'which pages there are is not told either')
+    t.false(text.includes('LTG-CANARY'))
+  }
+  t.is((await get(port, '/identity', { method: 'HEAD' })).status, 401)
+})
+
+test('what is not the token, whole and in its place, opens nothing', async (t) => {
+  const { port, text, headers } = await serve(t)
+  const other = newToken().text
+  const wrong = [
+    ...['', 'Bearer', 'Bearer ', text, `bearer ${text}`, `Basic ${text}`, `Bearer ${other}`, `Bearer ${text}x`],
+    ...[
+      `Bearer ${text.slice(0, -1)}`,
+      `Bearer  ${text}`,
+      `Bearer ${text}, Bearer ${other}`,
+      `Bearer ${text.toLowerCase()}`,
+    ],
+    ...[`Bearer ${'x'.repeat(2_000)}`, 'Bearer \u00e9'],
+  ]
+  for (const authorization of wrong)
+    t.is((await get(port, '/identity', { headers: { authorization } })).status, 401, authorization)
+  t.is((await get(port, `/identity?token=${text}`)).status, 401)
+  t.is((await get(port, '/identity', { headers: { cookie: `token=${text}`, 'x-token': text } })).status, 401)
+  t.is((await get(port, '/identity', { headers })).status, 200, 'the same with the token, so the above is about it')
+})
+
+test('the token is random, this user’s alone, new with each daemon, and gone with it', (t) => {
+  const { file, token, text } = newToken()
+  t.is(statSync(file).mode & 0o777, 0o600)
+  t.regex(text, /^[A-Za-z0-9_-]{43}$/)
+  const next = createPageToken(file)
+  const renewed = readFileSync(file, 'utf8').trim()
+  t.deepEqual([token.isIn(`Bearer ${text}`), next.isIn(`Bearer ${text}`)], [true, false])
+  t.true(next.isIn(`Bearer ${renewed}`))
+  t.false(next.isIn(undefined))
+  next.revoke()
+  t.false(existsSync(file))
+})
+
+test('a web page of elsewhere is refused, by whatever name it came, even one that had the token', async (t) => {
+  const { port, headers } = await serve(t)
+  const statusOf = async (more: Record<string, string>) =>
+    (await get(port, '/identity', { headers: { ...headers, ...more } })).status
   const hosts = [
     'evil.example',
     `evil.example:${port}`,
@@ -105,13 +177,26 @@ test('a web page of elsewhere is refused, by whatever name it came', async (t) =
     'localhost',
     '127.0.0.1:1',
     `127.0.0.1.evil:${port}`,
+    `localhost.:${port}`,
+    `0.0.0.0:${port}`,
   ]
-  for (const host of hosts) t.is((await get(port, '/healthz', { headers: { host } })).status, 403, host)
+  for (const host of hosts) {
+    t.is(await statusOf({ host }), 403, host)
+    t.is((await get(port, '/healthz', { headers: { host } })).status, 403, host)
+  }
   for (const host of [`localhost:${port}`, `LOCALHOST:${port}`, `127.0.0.1:${port}`, `[::1]:${port}`])
-    t.is((await get(port, '/healthz', { headers: { host } })).status, 200, host)
+    t.is(await statusOf({ host }), 200, host)
   t.regex(await say(port, 'GET /healthz HTTP/1.1\r\nHost:\r\n\r\n'), /^HTTP\/1\.1 403 /)
   for (const origin of ['https://evil.example', 'null', `http://127.0.0.1:${port}`])
-    t.is((await get(port, '/healthz', { headers: { origin } })).status, 403, origin)
+    t.is(await statusOf({ origin }), 403, origin)
+})
+
+test('an image, a script or a link of a web page, which name no origin, are refused as well', async (t) => {
+  const { port } = await serve(t)
+  for (const site of ['cross-site', 'same-site', 'same-origin'])
+    t.is((await get(port, '/healthz', { headers: { 'sec-fetch-site': site } })).status, 403, site)
+  const typed = await get(port, '/healthz', { headers: { 'sec-fetch-site': 'none' } })
+  t.is(typed.status, 200, 'its user typed the address')
 })
 
 test('what is too long, too slow or no request ends the connection', async (t) => {

@@ -10,15 +10,23 @@ export interface Shown {
   readonly pending: () => number
 }
 
-/** The loopback listener's pages (RFC-0003 §8). Times are Unix seconds. */
+/**
+ * The loopback listener's pages (RFC-0003 §8). Every user of this machine may learn that a daemon lives; whose it is, and
+ * how it fares, only programs of its own user. Times are Unix seconds.
+ */
 export const createPages = ({ identity, obstacle, pending }: Shown): Pages => ({
-  '/healthz': () => ({
-    status: obstacle() === undefined ? 'ok' : 'degraded',
-    ...(obstacle() === undefined ? {} : { code: obstacle() }),
-    device_id: identity().device_id,
-    daemon_version: daemonVersion,
-    time: Math.floor(Date.now() / 1000),
-  }),
-  '/identity': identity,
-  '/outbox': () => ({ pending: pending() }),
+  everybodys: {
+    '/healthz': () => ({ status: 'ok' }),
+  },
+  owners: {
+    '/status': () => ({
+      status: obstacle() === undefined ? 'ok' : 'degraded',
+      ...(obstacle() === undefined ? {} : { code: obstacle() }),
+      device_id: identity().device_id,
+      daemon_version: daemonVersion,
+      time: Math.floor(Date.now() / 1000),
+    }),
+    '/identity': identity,
+    '/outbox': () => ({ pending: pending() }),
+  },
 })

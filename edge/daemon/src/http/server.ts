@@ -1,7 +1,8 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { type AddressInfo, isIPv6 } from 'node:net'
 import { CodedError, reasonOf } from '@lenserfight/schemas'
 import { isLoopback } from './bind.ts'
+import type { PageToken } from './token.ts'
 
 /** Limits of the loopback listener: every program of this machine reaches it. */
 export const httpLimits = {
@@ -12,8 +13,21 @@ export const httpLimits = {
   requestsPerConnection: 100,
 } as const
 
-/** What is told at a path. Anybody on this machine may read it. */
-export type Pages = Readonly<Record<string, () => Readonly<Record<string, unknown>>>>
+type Page = () => Readonly<Record<string, unknown>>
+
+/** What is told at a path, and to whom. */
+export interface Pages {
+  /** To every program of this machine, whoever its user is. */
+  readonly everybodys: Readonly<Record<string, Page>>
+  /** To those that show the token. */
+  readonly owners: Readonly<Record<string, Page>>
+}
+
+/** What is served, and who is told all of it. */
+export interface Served {
+  readonly pages: Pages
+  readonly token: Pick<PageToken, 'isIn'>
+}
 
 export interface HttpServer {
   /** Where it listens, `host:port`. */
@@ -37,6 +51,7 @@ const reply = (response: ServerResponse, status: number, value: object): void =>
 
 const refuse = (response: ServerResponse, status: number, detail: string): void => {
   response.setHeader('connection', 'close')
+  if (status === 401) response.setHeader('www-authenticate', 'Bearer')
   reply(response, status, { ok: false, code: 'usage', message: reasonOf('usage').message, detail })
 }
 
@@ -49,18 +64,31 @@ const isOwnHost = ({ headers: { host = '' } }: IncomingMessage, { address, port 
 const hasBody = ({ headers: { 'content-length': length, 'transfer-encoding': encoding } }: IncomingMessage): boolean =>
   encoding !== undefined || (length !== undefined && length !== '0')
 
+/** Browsers say where a request comes from: in one header or the other, and of an image or a link in the second alone. */
+const isOfWebPage = ({ headers: { origin, 'sec-fetch-site': site = 'none' } }: IncomingMessage): boolean =>
+  origin !== undefined || site !== 'none'
+
 /** Why a request is not answered, or undefined where it is. */
-const objectionTo = (pages: Pages, own: AddressInfo, request: IncomingMessage): [number, string] | undefined => {
+const objectionTo = (
+  { pages, token }: Served,
+  own: AddressInfo,
+  request: IncomingMessage,
+): [number, string] | undefined => {
   if (!isOwnHost(request, own)) return [403, 'the Host header is not this listener’s']
-  if (request.headers.origin !== undefined) return [403, 'no web page is answered']
+  if (isOfWebPage(request)) return [403, 'no web page is answered']
   if (request.method !== 'GET' && request.method !== 'HEAD') return [405, 'only GET']
   if (hasBody(request)) return [400, 'a request has no body']
-  return Object.hasOwn(pages, request.url ?? '') ? undefined : [404, 'there is no such page']
+  const { url = '' } = request
+  if (Object.hasOwn(pages.everybodys, url)) return undefined
+  // Told before whether there is such a page: without the token there is one.
+  if (!token.isIn(request.headers.authorization)) return [401, 'it takes the token in the daemon’s state folder']
+  return Object.hasOwn(pages.owners, url) ? undefined : [404, 'there is no such page']
 }
 
-const answer = (pages: Pages, own: AddressInfo, request: IncomingMessage, response: ServerResponse): void => {
-  const objection = objectionTo(pages, own, request)
-  if (objection === undefined) reply(response, 200, (pages[request.url ?? ''] as Pages[string])())
+const answer = (served: Served, own: AddressInfo, request: IncomingMessage, response: ServerResponse): void => {
+  const objection = objectionTo(served, own, request)
+  const { everybodys, owners } = served.pages
+  if (objection === undefined) reply(response, 200, ({ ...owners, ...everybodys }[request.url ?? ''] as Page)())
   else refuse(response, ...objection)
 }
 
@@ -77,12 +105,15 @@ const listen = (server: Server, host: string, port: number): Promise<AddressInfo
   })
 
 /**
- * Serves pages to programs of this machine: over loopback alone, read-only, never to a web page of elsewhere.
+ * Serves pages to programs of this machine: over loopback alone, read-only, never to a web page of elsewhere, and to
+ * programs of other users nothing but `everybodys`.
  * @param bind an address that `resolveBind` gave
  * @param port 0 picks a free one
  * @throws CodedError `port_in_use`, `config_invalid`, `public_bind_forbidden`
  */
-export const serveHttp = async (bind: { host: string; port: number }, pages: Pages): Promise<HttpServer> => {
+export const serveHttp = async (bind: { host: string; port: number }, served: Served): Promise<HttpServer> => {
+  // An import statement would load Node's HTTP client too: 14 MB that are never used.
+  const { createServer } = process.getBuiltinModule('node:http')
   const options = {
     maxHeaderSize: httpLimits.headerBytes,
     requestTimeout: httpLimits.requestMs,
@@ -91,7 +122,7 @@ export const serveHttp = async (bind: { host: string; port: number }, pages: Pag
     connectionsCheckingInterval: 1_000,
   }
   const server = createServer(options, (request, response) =>
-    answer(pages, server.address() as AddressInfo, request, response),
+    answer(served, server.address() as AddressInfo, request, response),
   )
   server.maxConnections = httpLimits.connections
   server.maxRequestsPerSocket = httpLimits.requestsPerConnection

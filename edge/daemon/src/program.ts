@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { CodedError, reasonOf } from '@lenserfight/schemas'
 import { type EdgeConfig, edgePaths, readEdgeConfig } from './config.ts'
 import { keepRefusal } from './lifecycle.ts'
@@ -17,10 +16,13 @@ const readConfig = (): EdgeConfig => {
   }
 }
 
-try {
-  await runDaemon(readConfig(), warn)
-} catch (error) {
-  if (!(error instanceof CodedError)) throw error
-  warn(`${error.code}: ${error.message}`)
-  process.exit(reasonOf(error.code).exit ?? 1)
+/** `lf-gatewayd`: never returns. */
+export const main = async (): Promise<never> => {
+  try {
+    return await runDaemon(readConfig(), warn)
+  } catch (error) {
+    if (!(error instanceof CodedError)) throw error
+    warn(`${error.code}: ${error.message}`)
+    return process.exit(reasonOf(error.code).exit ?? 1)
+  }
 }
