@@ -24,6 +24,8 @@ export const runDaemon = async (config: EdgeConfig, warn: (line: string) => void
   })
   const lifecycle = createLifecycle({ logger })
   lifecycle.onStop('daemon', daemon.stop, 5_000)
+  // Its terminal was closed. Unheard it ends Node at once, under nohup too.
+  process.on('SIGHUP', () => lifecycle.stop('SIGHUP'))
   void daemon.failed.then((error) => {
     warn(`${error.code}: ${error.message}`)
     lifecycle.stop(error.code, error)

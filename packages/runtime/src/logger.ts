@@ -13,6 +13,13 @@ export interface LoggerOptions {
   readonly destination?: DestinationStream
 }
 
+/** Lines that could not be written yet are kept up to this many bytes. */
+const unwrittenBytes = 1024 * 1024
+
+/** Standard output. A log that cannot be written, its disk being full, ends nobody's work: lines are lost instead. */
+const standardOutput = (): DestinationStream =>
+  pino.destination({ fd: 1, sync: true, maxLength: unwrittenBytes }).on('error', () => {})
+
 /**
  * A logger of JSON lines: a constant message, the data in keys, an `event` key. Secrets and bodies are never handed to
  * it; should one be, it is blanked (SH-3).
@@ -33,5 +40,5 @@ export const createLogger = ({ service, replica, level, destination }: LoggerOpt
       // A child's bindings do not pass the formatter.
       redact: { paths: [...secretKeys], censor: '[redacted]' },
     },
-    destination ?? pino.destination({ fd: 1, sync: true }),
+    destination ?? standardOutput(),
   )
