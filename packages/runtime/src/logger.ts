@@ -17,8 +17,11 @@ export interface LoggerOptions {
 const unwrittenBytes = 1024 * 1024
 
 /** Standard output. A log that cannot be written, its disk being full, ends nobody's work: lines are lost instead. */
-const standardOutput = (): DestinationStream =>
-  pino.destination({ fd: 1, sync: true, maxLength: unwrittenBytes }).on('error', () => {})
+const standardOutput = (): DestinationStream => {
+  const output = pino.destination({ fd: 1, sync: true, maxLength: unwrittenBytes }).on('error', () => {})
+  // Each line is written as it comes; what could not be would be waited for, by a process that is about to end, for ever.
+  return Object.assign(output, { flushSync: () => {} })
+}
 
 /**
  * A logger of JSON lines: a constant message, the data in keys, an `event` key. Secrets and bodies are never handed to

@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { closeSync, fstatSync, mkdtempSync, openSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
@@ -79,4 +82,16 @@ test('a refusal that was foreseen is one line with its code and no stack, and ex
   const line = stdout.split('\n').find((each) => each.includes('"event":"failed"')) ?? ''
   t.is(JSON.parse(line).code, 'workspace_paused')
   t.notRegex(stdout, /stack|lifecycle/)
+})
+
+test('a process that fails while its log’s disk is full ends all the same, with exit code 1', async (t) => {
+  const log = openSync(join(mkdtempSync(join(tmpdir(), 'ltg-log-')), 'log'), 'w')
+  t.teardown(() => closeSync(log))
+  // No file may grow any more, as on a full disk.
+  const full = ['-c', 'ulimit -f 0; exec "$@"', 'sh', process.execPath, worker, 'crash']
+  const child = spawn('/bin/sh', full, { stdio: ['ignore', log, 'ignore'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  const [code] = await once(child, 'exit')
+  t.is(code, 1)
+  t.is(fstatSync(log).size, 0, 'nothing could be logged')
 })
