@@ -1,8 +1,10 @@
-// Files that mostly wait begin first, so that the run does not end by waiting for them alone.
+// Files that mostly wait begin first, so that the run does not end by waiting for them alone; then the other long ones.
 const waiting = ['verifiers-away', 'kill-workers', 'database-away', 'broker-lost', 'malformed', 'stack.int']
+const long = ['tests/sessions', 'tests/enrolment', 'tests/e2e', 'tests/load', 'deploy/local', 'broker-auth/test']
+const first = [...waiting, ...long]
 const rank = (file) => {
-  const place = waiting.findIndex((name) => file.includes(name))
-  return place < 0 ? waiting.length : place
+  const place = first.findIndex((name) => file.includes(name))
+  return place < 0 ? first.length : place
 }
 
 export default {
