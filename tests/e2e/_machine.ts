@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process'
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -164,6 +164,12 @@ export class Machine {
   /** Gives the daemon a signal that does not end it. */
   signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
     this.#daemon?.kill(signal)
+  }
+
+  /** The kernel refuses the daemon to make any file longer, as a full disk or a quota would, until it may again (Linux). */
+  fillDisk(isFull: boolean): void {
+    const limit = `--fsize=${isFull ? '1' : 'unlimited'}:unlimited`
+    execFileSync('prlimit', ['--pid', String(this.#daemon?.pid), limit])
   }
 
   /** What `lf gateway status --json` shows of the daemon. */

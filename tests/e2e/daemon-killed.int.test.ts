@@ -103,3 +103,30 @@ test.serial('law 2: a broker that loses everything loses nothing of the daemonâ€
   t.deepEqual(await countOf(stack, runIds, opIds), { attestations: runIds.length, results: opIds.length })
   await until(async () => (await machine.ask<{ intact: boolean }>('gateway', 'audit', 'verify')).intact)
 })
+
+const onLinux = process.platform === 'linux' ? test.serial : test.serial.skip
+
+onLinux(
+  'on a full disk a connected daemon says nothing that it cannot keep, says why, and goes on when there is room',
+  async (t) => {
+    t.timeout(240_000)
+    const { stack, machine } = t.context
+    const pidOf = async () => (await machine.askDaemon('status', {})).pid
+    const pid = await pidOf()
+    machine.fillDisk(true)
+    await until(async () => (await machine.status()).code === 'state_unwritable', 'that it says why')
+    const client = await connect(machine)
+    t.teardown(() => client.close())
+    const run = { command_hash: hash, inputs: [] }
+    await t.throwsAsync(client.request('run.start', { run, timeout_ms: 1000 }), { code: 'state_unwritable' })
+    // What the gateway says meanwhile cannot be kept either; several heartbeats are due.
+    await new Promise((resolve) => setTimeout(resolve, 3000))
+    machine.fillDisk(false)
+    const { last_heartbeat_at: before } = await machine.status()
+    await until(async () => Number((await machine.status()).last_heartbeat_at) > Number(before), 'a heartbeat')
+    t.is(await pidOf(), pid, 'the same daemon')
+    const runIds = await startRuns(client)
+    t.is(new Set(runIds).size, 8)
+    t.deepEqual(await countOf(stack, runIds, []), { attestations: 0, results: 0 })
+  },
+)

@@ -128,6 +128,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
       ring.signer.sign({ body: { ...body, aud: gateway_id } })
     },
     onRefused,
+    onUnable: presence.onUnable,
     onEnded: ({ kind, opId }) => {
       if (kind === 'rotate') rotation.ended(opId)
     },
@@ -150,6 +151,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
     body: () => ({ daemon_version: daemonVersion, gateway_status: presence.obstacle() ? 'degraded' : 'connected' }),
     logger,
     onRefused,
+    onUnable: presence.onUnable,
     onResult: (result) => rotation.learn(keyFactsOf(result)),
   })
   const counter = createCounter(store)

@@ -15,6 +15,8 @@ export interface Presence {
   readonly onLink: (event: LinkEvent) => void
   readonly onConnectFailed: (error: CodedError) => void
   readonly onStanding: (standing: Standing | NoStanding) => void
+  /** This machine itself stands in its way, as far as is known until it stands elsewhere. */
+  readonly onUnable: (code: ReasonCode) => void
 }
 
 /** The code with which a state refuses a kind, or undefined where it allows it. */
@@ -50,6 +52,9 @@ export const createPresence = (now: () => number = Date.now): Presence => {
     },
     onConnectFailed: ({ code }) => {
       connection = code === 'connection_refused' ? 'refused' : 'disconnected'
+      problem = code
+    },
+    onUnable: (code) => {
       problem = code
     },
     onStanding: (next) => {

@@ -94,7 +94,13 @@ export const createGatewayClient = (options: ClientOptions): GatewayClient => {
     try {
       hear(subject, bytes)
     } catch (error) {
-      if (!(error instanceof CodedError) || error.code !== 'signer_untrusted') throw error
+      if (!(error instanceof CodedError)) throw error
+      if (error.code === 'state_unwritable') {
+        // What cannot be kept was not heard: the gateway says it again when it is asked again.
+        logger?.error({ event: 'message_unkept', subject, err: error }, 'what the gateway said could not be kept')
+        return
+      }
+      if (error.code !== 'signer_untrusted') throw error
       logger?.error({ event: 'signer_untrusted', subject, err: error }, 'a message in the gateway’s name was ignored')
       onUntrusted()
     }

@@ -1,5 +1,5 @@
 import type { Logger } from '@lenserfight/runtime'
-import { mayConclude, type ReasonCode, type ReceiptItem } from '@lenserfight/schemas'
+import { CodedError, mayConclude, type ReasonCode, type ReceiptItem } from '@lenserfight/schemas'
 import type { GatewayClient } from './client.ts'
 
 const remembered = 16
@@ -26,19 +26,34 @@ export interface HeartbeatOptions {
   readonly body: () => HeartbeatBody
   readonly logger: Logger
   readonly onRefused: (code: ReasonCode) => void
+  /** Told why none could be signed: the disk does not take its number. */
+  readonly onUnable?: (code: ReasonCode) => void
   /** Told what an accepted one resulted in. */
   readonly onResult?: (result: Readonly<Record<string, unknown>>) => void
   readonly now?: () => number
 }
 
 export const createHeartbeat = (options: HeartbeatOptions): Heartbeat => {
-  const { everyMs, body, logger, onRefused, onResult = () => {}, now = Date.now } = options
+  const { everyMs, body, logger, onRefused, onUnable = () => {}, onResult = () => {}, now = Date.now } = options
   const sent = new Set<string>()
   let timer: NodeJS.Timeout | undefined
   let acceptedAt: number | null = null
 
+  const signOne = (client: Pick<GatewayClient, 'sign'>) => {
+    try {
+      return client.sign('heartbeat', body())
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      // A full disk counts nothing: the next heartbeat tries again.
+      logger.warn({ event: 'heartbeat_unsent', code: error.code }, 'a heartbeat could not be signed')
+      onUnable(error.code)
+      return undefined
+    }
+  }
   const beat = (client: Pick<GatewayClient, 'sign' | 'publish'>): void => {
-    const { digest, bytes } = client.sign('heartbeat', body())
+    const signed = signOne(client)
+    if (signed === undefined) return
+    const { digest, bytes } = signed
     sent.add(digest)
     const [oldest] = sent
     if (sent.size > remembered && oldest !== undefined) sent.delete(oldest)

@@ -18,7 +18,7 @@ const systemTimer = (call: () => void, ms: number): (() => void) => {
 export const createOutbox = (options: OutboxOptions): Outbox => {
   const { store, logger, now = Date.now, random = Math.random, timing = defaultTiming } = options
   const { capacity = limits.outboxEntries, setTimer = systemTimer, check = () => {} } = options
-  const { onRefused = () => {}, onEnded = () => {} } = options
+  const { onRefused = () => {}, onUnable = () => {}, onEnded = () => {} } = options
   const operations = createOperations(store)
   const waiters = createWaiters()
   const pace = createPace(timing, random)
@@ -36,8 +36,22 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     cancelTimer = setTimer(pump, Math.min(wait, longestSleepMs))
   }
 
+  /** Does what the disk may not take now; then it is tried again a little later, and nothing was published. */
+  const tryNow = (work: () => void): void => {
+    try {
+      work()
+    } catch (error) {
+      if (!(error instanceof CodedError) || error.code !== 'state_unwritable') throw error
+      logger.error({ event: 'outbox_unwritable', err: error }, 'the outbox could not be written; tried again')
+      onUnable('state_unwritable')
+      cancelTimer()
+      if (sender !== undefined) cancelTimer = setTimer(pump, timing.resendFloorMs)
+    }
+  }
+  const pump = (): void => tryNow(sendDue)
+
   /** Signs and records every attempt in one durable step, then publishes: a receipt always finds its digest. */
-  const pump = (): void => {
+  const sendDue = (): void => {
     if (sender === undefined) return
     const at = now()
     // After a clock that was set back, nothing would be due for as long as that.
@@ -126,8 +140,10 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     },
     attach: (next) => {
       sender = next
-      operations.hasten(now() + Math.round(random() * timing.resendFloorMs))
-      pump()
+      tryNow(() => {
+        operations.hasten(now() + Math.round(random() * timing.resendFloorMs))
+        sendDue()
+      })
     },
     detach: () => {
       sender = undefined

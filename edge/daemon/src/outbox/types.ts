@@ -30,6 +30,8 @@ export interface OutboxOptions {
   readonly check?: (body: object) => void
   /** Told of each refusal that is not final: a device's state may have changed. */
   readonly onRefused?: (code: ReasonCode) => void
+  /** Told why nothing could be sent just now: the disk does not take it. */
+  readonly onUnable?: (code: ReasonCode) => void
   /** Told of each operation that a receipt ended, once that is on the disk. */
   readonly onEnded?: (operation: { opId: string; kind: KindName }) => void
 }
