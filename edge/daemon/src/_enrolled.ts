@@ -1,29 +1,37 @@
-import { mkdirSync, mkdtempSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
-import { openKeychain } from '@lenserfight/keychain'
 import { openState } from './boot.ts'
 import { type EdgeConfig, readEdgeConfig } from './config.ts'
+import type { Identity } from './settings.ts'
 
-const gateway = '00000000-0000-4000-8000-00000000000a'
+export const uuid = (last: string): string => `00000000-0000-4000-8000-00000000000${last}`
 
-/** A machine that is enrolled at a gateway that is not there: nobody listens on that port. */
-export const enrolledMachine = async (): Promise<EdgeConfig> => {
-  const profile = join(mkdtempSync(join(tmpdir(), 'lf-edge-')), 'lf')
-  mkdirSync(profile, { mode: 0o700 })
-  const config = readEdgeConfig({ LENSERFIGHT_HOME: profile, LF_GATEWAY_KEY_FILE_FALLBACK: '1', LF_GATEWAY_PORT: '0' })
-  const keys = generateKeyPair()
-  const keychain = await openKeychain({ fileFallback: '1', folder: config.keysFolder, warn: () => {} })
-  await keychain.set('device-1', encodeKey(keys.privateKey))
+/** A machine of its own, on which nobody has done anything yet. */
+export const newConfig = (more: Record<string, string> = {}): EdgeConfig => {
+  const home = mkdtempSync(join(tmpdir(), 'lf-edge-'))
+  return readEdgeConfig({
+    LENSERFIGHT_HOME: join(home, 'lf'),
+    LF_GATEWAY_KEY_FILE_FALLBACK: '1',
+    LF_GATEWAY_PORT: '0',
+    ...more,
+  })
+}
+
+/** What `identity init` leaves, for a gateway that is not there: nobody listens on that port. */
+export const enrol = (config: EdgeConfig, more: Partial<Identity> = {}): void => {
+  mkdirSync(config.profileFolder, { mode: 0o700, recursive: true })
   const { store, settings } = openState(config)
-  settings.set('descriptor', { url: 'nats://127.0.0.1:9', gateway_id: gateway, root_key: encodeKey(keys.publicKey) })
+  const keys = generateKeyPair()
+  settings.set('descriptor', { url: 'nats://127.0.0.1:9', gateway_id: uuid('a'), root_key: encodeKey(keys.publicKey) })
   settings.set('identity', {
     ...{ key_name: 'device-1', op_id: newUuidV7(), name: 'm', device_type: 'ci', os: 'x' },
-    ...{ gateway_id: gateway, lenser: '00000000-0000-4000-8000-00000000000b', challenge_op: newUuidV7() },
-    ...{ device_id: '00000000-0000-4000-8000-00000000000c', challenge: 'AAAAAAAAAAAAAAAAAAAAAA' },
-    public_key: encodeKey(keys.publicKey),
+    ...{ gateway_id: uuid('a'), lenser: uuid('b'), device_id: uuid('c'), challenge_op: newUuidV7() },
+    ...{ public_key: encodeKey(keys.publicKey), challenge: 'AAAAAAAAAAAAAAAAAAAAAA' },
+    ...more,
   })
   store.close()
-  return config
+  mkdirSync(config.keysFolder, { mode: 0o700 })
+  writeFileSync(join(config.keysFolder, 'device-1.key'), encodeKey(keys.privateKey), { mode: 0o600 })
 }

@@ -1,57 +1,20 @@
 import { spawn, spawnSync } from 'node:child_process'
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
+import { encodeKey, generateKeyPair } from '@lenserfight/envelope'
 import { createLogger } from '@lenserfight/runtime'
 import test from 'ava'
+import { enrol, newConfig, uuid } from './_enrolled.ts'
 import { boot, openState } from './boot.ts'
 import { readEdgeConfig } from './config.ts'
 import { startDaemon } from './daemon.ts'
-import type { Identity } from './settings.ts'
 
 const logger = createLogger({ service: 'test', level: 'silent' as never })
 const main = fileURLToPath(new URL('./main.mjs', import.meta.url))
-const uuid = (last: string): string => `00000000-0000-4000-8000-00000000000${last}`
 const warn = (): void => {}
 
-const newConfig = (more: Record<string, string> = {}) => {
-  const home = mkdtempSync(join(tmpdir(), 'lf-boot-'))
-  return readEdgeConfig({
-    LENSERFIGHT_HOME: join(home, 'lf'),
-    LF_GATEWAY_KEY_FILE_FALLBACK: '1',
-    LF_GATEWAY_PORT: '0',
-    ...more,
-  })
-}
 type Config = ReturnType<typeof newConfig>
-
-/** What `identity init` leaves, for a gateway that is not there: nobody listens on that port. */
-const enrol = (config: Config, more: Partial<Identity> = {}) => {
-  mkdirSync(config.profileFolder, { mode: 0o700, recursive: true })
-  const { store, settings } = openState(config)
-  const keys = generateKeyPair()
-  settings.set('descriptor', { url: 'nats://127.0.0.1:9', gateway_id: uuid('a'), root_key: encodeKey(keys.publicKey) })
-  settings.set('identity', {
-    ...{ key_name: 'device-1', op_id: newUuidV7(), name: 'm', device_type: 'ci', os: 'x' },
-    ...{ gateway_id: uuid('a'), lenser: uuid('b'), device_id: uuid('c'), challenge_op: newUuidV7() },
-    ...{ public_key: encodeKey(keys.publicKey), challenge: 'AAAAAAAAAAAAAAAAAAAAAA' },
-    ...more,
-  })
-  store.close()
-  mkdirSync(config.keysFolder, { mode: 0o700 })
-  writeFileSync(join(config.keysFolder, 'device-1.key'), encodeKey(keys.privateKey), { mode: 0o600 })
-}
 
 /** The code that a program's last line on standard error begins with. */
 const lastLine = (stderr: string): string | undefined => stderr.trim().split('\n').at(-1)?.split(':')[0]
