@@ -160,8 +160,9 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
 
   const refuse = (code: ReasonCode): void => {
     isRefused = true
-    lifecycle.refused(code)
+    // First: it ends also where its refusal cannot be kept.
     fail(new CodedError(code))
+    lifecycle.refused(code)
   }
   const onStanding = (said: Standing | NoStanding): void => {
     presence.onStanding(said)

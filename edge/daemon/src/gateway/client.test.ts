@@ -12,7 +12,14 @@ import {
   readEnvelope,
   signEnvelope,
 } from '@lenserfight/envelope'
-import { type AnswerBody, askSubject, type KeyUse, outSubject, type ReceiptItem } from '@lenserfight/schemas'
+import {
+  type AnswerBody,
+  askSubject,
+  CodedError,
+  type KeyUse,
+  outSubject,
+  type ReceiptItem,
+} from '@lenserfight/schemas'
 import test from 'ava'
 import { createSettings } from '../settings.ts'
 import { openStore } from '../store.ts'
@@ -253,6 +260,33 @@ test('a newer key list that another process kept meanwhile is not replaced by an
   t.false(commandLine.trust.offerKeys(second))
   t.is(commandLine.trust.keysNumber(), 3)
   t.is(daemon.settings.get('keys'), third)
+})
+
+test('a newer key list that a full disk does not take counts at once, and is kept as soon as the disk takes it', (t) => {
+  let isFull = true
+  let kept: string | undefined = listOf(1, [[generateKeyPair(), ['receipt']]])
+  const onKeys: TrustOptions['onKeys'] = (choose) => {
+    const text = choose(kept)
+    if (text === undefined) return
+    if (isFull) throw new CodedError('state_unwritable')
+    kept = text
+  }
+  const trust = createTrust({ descriptor, keys: kept, onKeys })
+  const newer = listOf(2, [[registrar, ['receipt']]])
+  t.throws(() => trust.offerKeys(newer), { code: 'state_unwritable' })
+  const receipt = sign(registrar, {
+    kind: 'receipt',
+    aud: gateway_id,
+    to: kid,
+    time: seconds(),
+    items: [{ digest: 'A'.repeat(43), ok: true }],
+  })
+  const open = () => trust.open('receipt', receipt, kid).service
+  t.is(open(), 'registrar', 'nobody is kept from what the gateway says')
+  t.not(kept, newer)
+  isFull = false
+  t.is(open(), 'registrar')
+  t.is(kept, newer)
 })
 
 test('a failure of the gateway’s is told with its incident id', (t) => {

@@ -156,8 +156,9 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     onStanding(standing)
     const kinds = kindsFor(standing, now())
     if (admitted === undefined) {
-      admitted = kinds
       startSending(kinds, standing)
+      // Only now: what a full disk broke off is begun again at the next look.
+      admitted = kinds
     } else if (admitted.join() !== kinds.join()) {
       pauseSending()
       void link.reconnect()
@@ -174,6 +175,15 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     if (answer.ok) apply(standingOf(answer, clockOffsetMs))
     else onStanding({ refused: answer.code ?? 'internal_error', detail: answer.detail, clockOffsetMs })
   }
+  const tellUnknown = ({ code, detail }: CodedError): void => {
+    try {
+      onStanding({ refused: code, detail, clockOffsetMs: undefined })
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      // What is to be done about it is done at a later look.
+      logger.error({ event: 'standing_unkept', err: error }, 'what the device’s state means could not be kept')
+    }
+  }
   const lookNow = async (): Promise<void> => {
     clearTimeout(timer)
     try {
@@ -181,7 +191,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     } catch (error) {
       if (!(error instanceof CodedError)) throw error
       logger.warn({ event: 'status_failed', code: error.code }, 'the device’s state is not known')
-      if (!isOver) onStanding({ refused: error.code, detail: error.detail, clockOffsetMs: undefined })
+      if (!isOver) tellUnknown(error)
     }
     const isSettled = admitted !== undefined && level !== 'pending'
     looks = isSettled ? 0 : looks + 1

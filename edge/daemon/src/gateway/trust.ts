@@ -47,6 +47,8 @@ const carriedKeys = (bytes: Uint8Array): string | undefined => {
 
 export const createTrust = ({ descriptor, keys, onKeys, now = Date.now }: TrustOptions): GatewayTrust => {
   let list: KeyList | undefined
+  /** A list that the disk did not take: it counts, and is kept as soon as the disk takes it. */
+  let unkept: { text: string; next: KeyList } | undefined
   const read = (text: string): KeyList | undefined => {
     try {
       return verifyKeyList(text, descriptor)
@@ -59,12 +61,25 @@ export const createTrust = ({ descriptor, keys, onKeys, now = Date.now }: TrustO
   const offerKeys = (text: string): boolean => {
     const next = read(text)
     if (next === undefined || next.number <= (list?.number ?? 0)) return false
+    unkept = { text, next }
+    keep(unkept)
+    return list === next
+  }
+  const keep = ({ text, next }: { text: string; next: KeyList }): void => {
     onKeys((kept) => {
       const known = kept === undefined ? undefined : read(kept)
       list = known !== undefined && known.number >= next.number ? known : next
       return list === next ? text : undefined
     })
-    return list === next
+    unkept = undefined
+  }
+  const keepAgain = (): void => {
+    try {
+      if (unkept !== undefined) keep(unkept)
+    } catch (error) {
+      // Who offered it was told already; nobody is kept from what the gateway says for it.
+      if (!(error instanceof CodedError) || error.code !== 'state_unwritable') throw error
+    }
   }
   const verify = <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string): Opened<K> => {
     if (list === undefined) throw new CodedError('signer_untrusted', 'no key list yet')
@@ -76,6 +91,7 @@ export const createTrust = ({ descriptor, keys, onKeys, now = Date.now }: TrustO
     offerKeys,
     open: (kind, bytes, to) => {
       const carried = kind === 'answer' ? carriedKeys(bytes) : undefined
+      keepAgain()
       if (carried !== undefined) offerKeys(carried)
       return verify(kind, bytes, to)
     },

@@ -80,7 +80,12 @@ const createMachine = async (t: ExecutionContext) => {
     return { changes, ring, outbox, rotation, attach, receive, sent, asked: () => asked }
   }
   const names = () => readdirSync(join(folder, 'keys')).map((name) => name.replace(/\.key$/, ''))
-  return { open, names, settings, publicKey: encodeKey(first.publicKey) }
+  /** The disk takes no operation for the outbox. */
+  const fill = (isFull: boolean): void => {
+    const refusal = `CREATE TRIGGER full BEFORE INSERT ON operations BEGIN SELECT raise(ABORT, 'full'); END`
+    store.run(isFull ? refusal : 'DROP TRIGGER full')
+  }
+  return { open, names, settings, fill, publicKey: encodeKey(first.publicKey) }
 }
 
 const inForce = (publicKey: string, more: object = {}) => ({ fingerprint: fingerprintOf(publicKey), ...more })
@@ -180,6 +185,23 @@ test('the end of another key is not taken for this one’s', async (t) => {
   rotation.learn(inForce(encodeKey(generateKeyPair().publicKey), { number: 1, expiresAt: endsIn(60) }))
   await rotation.idle()
   t.deepEqual([changes.identity().key_expires_at, changes.identity().changes], [undefined, undefined])
+})
+
+test('a rotation that a full disk broke off between its key and its request goes on when there is room', async (t) => {
+  const machine = await createMachine(t)
+  const { rotation, changes, outbox, attach, sent } = await machine.open()
+  machine.fill(true)
+  rotation.learn(inForce(machine.publicKey, { expiresAt: endsIn(60) }))
+  await rotation.idle()
+  t.deepEqual([changes.identity().changes?.length, outbox.status().open], [1, 0])
+  machine.fill(false)
+  rotation.learn(inForce(machine.publicKey, { expiresAt: endsIn(60) }))
+  await rotation.idle()
+  attach()
+  t.deepEqual(
+    sent.map(({ body }) => [body.kind, body.op_id]),
+    [['rotate', changes.identity().changes?.[0]?.op_id]],
+  )
 })
 
 test('a reproof overtakes a rotation that is under way, and needs no former key', async (t) => {

@@ -127,9 +127,11 @@ export const createRotation = (options: RotationOptions): Rotation => {
   const startIf = async (isNeeded: (identity: Enrolled) => boolean): Promise<void> => {
     const identity = changes.identity()
     // A reproof that its owner never asked for, or was never told the end of, stays open and holds up nothing.
-    if (changesOf(identity).some(({ kind }) => kind === 'rotate')) return
+    const begun = changesOf(identity).find(({ kind }) => kind === 'rotate')
+    if (begun !== undefined && outbox.find(begun.op_id) !== undefined) return
     if (!mayRotate() || now() - failedAt < afterFailureMs) return
-    if (isNeeded(identity)) await start()
+    // One that was broken off before its request was kept (a full disk, a locked keychain) goes on.
+    if (begun !== undefined || isNeeded(identity)) await start()
   }
 
   return {
