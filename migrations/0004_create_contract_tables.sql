@@ -31,6 +31,7 @@ BEGIN
     "keyOverlapSeconds": 30,
     "keyChangesPerWindow": 8,
     "accountChangesPerHour": 600,
+    "apiKeyChangesPerHour": 500,
     "deviceChangesPerHour": 30,
     "rotationRequireSeconds": 2592000,
     "counterSettleSeconds": 660,

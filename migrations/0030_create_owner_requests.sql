@@ -94,7 +94,7 @@ BEGIN
   ELSIF NOT EXISTS (SELECT FROM devices.session_kinds AS k WHERE k.kind = p_kind AND k.scope = v_session.scope) THEN
     v_request.outcome := devices.fn_refusal('not_permitted');
   ELSIF p_operation AND p_kind NOT IN ('revoke', 'suspend', 'session_revoke') THEN
-    v_request.outcome := devices.fn_account_limit(v_session.lenser_id);
+    v_request.outcome := devices.fn_account_limit(v_session.lenser_id, v_session.kid);
   END IF;
   v_request.lenser_id := v_session.lenser_id;
   RETURN v_request;

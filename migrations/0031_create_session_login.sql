@@ -120,15 +120,17 @@ BEGIN
   v_is_new := FOUND;
   SELECT * INTO STRICT v_session FROM lensers.sessions WHERE kid = v_parts.kid FOR UPDATE;
   -- A key speaks for one account, one that was revoked never again, and an API key signs nobody in, whatever the door said.
-  IF v_session.scope <> 'owner' THEN
-    RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('not_permitted'));
-  ELSIF v_session.lenser_id <> v_lenser THEN
-    RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('not_owner'));
-  ELSIF v_session.revoked_at IS NOT NULL THEN
-    RETURN devices.fn_operation_commit(v_parts, v_lenser, NULL, devices.fn_refusal('session_expired'));
+  v_refusal := CASE
+    WHEN v_session.scope <> 'owner' THEN devices.fn_refusal('not_permitted')
+    WHEN v_session.lenser_id <> v_lenser THEN devices.fn_refusal('not_owner')
+    WHEN v_session.revoked_at IS NOT NULL THEN devices.fn_refusal('session_expired')
+  END;
+  IF v_refusal IS NOT NULL THEN
+    v_request.lenser_id := v_lenser;
+    RETURN devices.fn_commit_restriction(v_request, NULL, v_refusal, false);
   END IF;
   -- Whoever may ask already asks for that; a fresh key signs in all the same, with a token that the issuer made for it.
-  v_refusal := CASE WHEN NOT v_is_new AND v_session.expires_at > now() THEN devices.fn_account_limit(v_lenser) END;
+  v_refusal := CASE WHEN NOT v_is_new AND v_session.expires_at > now() THEN devices.fn_account_limit(v_lenser, v_parts.kid) END;
   IF v_refusal IS NOT NULL THEN
     RETURN v_refusal;
   END IF;

@@ -52,8 +52,14 @@ BEGIN
   ELSE
     refusal := devices.fn_change_refusal((p_request.parts).kind, v_device);
   END IF;
+  IF refusal IS NULL AND devices.fn_is_settled(p_request, v_device) THEN
+    device := v_device;
+    RETURN;
+  ELSIF refusal IS NULL AND v_device.trust_level = 'revoked' THEN
+    refusal := devices.fn_dating_limit(v_id);
+  END IF;
   IF refusal IS NULL THEN
-    device := CASE WHEN devices.fn_is_settled(p_request, v_device) THEN v_device ELSE devices.fn_lock_device(v_id) END;
+    device := devices.fn_lock_device(v_id);
   END IF;
 END
 $$;

@@ -35,8 +35,9 @@ BEGIN
 END
 $$;
 
--- Why an account changes nothing more now, or null.
-CREATE FUNCTION devices.fn_account_limit(p_lenser uuid) RETURNS jsonb
+-- Why a session changes nothing more of an account now, or null. API keys leave a part to those who signed in: with a stolen one
+-- nobody keeps its owner from what ends the theft.
+CREATE FUNCTION devices.fn_account_limit(p_lenser uuid, p_session uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
@@ -44,7 +45,9 @@ SET enable_seqscan = off
 AS $$
 DECLARE
   c_hour CONSTANT interval := '1 hour';
-  v_most CONSTANT bigint := devices.fn_limit('accountChangesPerHour');
+  v_most CONSTANT bigint := devices.fn_limit(CASE
+    WHEN EXISTS (SELECT FROM lensers.sessions s WHERE s.kid = p_session AND s.scope <> 'owner') THEN 'apiKeyChangesPerHour'
+    ELSE 'accountChangesPerHour' END);
   v_first timestamptz;
 BEGIN
   SELECT o.committed_at INTO v_first
@@ -182,15 +185,15 @@ BEGIN
 END
 $$;
 
--- Commits what a request that restricts came to. Beyond its account's bound, one that changed nothing is answered alone: asked
--- again, it comes to the same.
+-- Commits what a request that restricts, or a login that is refused, came to. Beyond its account's bound, one that changed
+-- nothing is answered alone: asked again, it comes to the same.
 CREATE FUNCTION devices.fn_commit_restriction(p_request devices.request, p_device uuid, p_outcome jsonb, p_is_change boolean)
 RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF NOT p_is_change AND devices.fn_account_limit(p_request.lenser_id) IS NOT NULL THEN
+  IF NOT p_is_change AND devices.fn_account_limit(p_request.lenser_id, (p_request.parts).kid) IS NOT NULL THEN
     RETURN p_outcome;
   END IF;
   RETURN devices.fn_operation_commit(p_request.parts, p_request.lenser_id, p_device, p_outcome);

@@ -73,6 +73,8 @@ export const limits = {
   keyChangesPerWindow: 8,
   /** Changes of one account, and by its owner of one device, within an hour; what restricts is not refused for it. */
   accountChangesPerHour: 600,
+  /** What of it API keys may use up: the rest is for those who signed in. */
+  apiKeyChangesPerHour: 500,
   deviceChangesPerHour: 30,
   /** Furthest away that an owner may put the end of a device's key. */
   rotationRequireSeconds: 30 * 24 * 3600,

@@ -195,6 +195,56 @@ test.serial('change_limit: what is asked without end locks no device, so nobodyâ
   )
 })
 
+// Alone, as above.
+test.serial('nor does what is refused without end: a date put back too often, a key that was used', async (t) => {
+  const session = await world().newSession()
+  const [revoked, device, forked] = [
+    await world().newDevice(session),
+    await world().newDevice(session),
+    await world().newDevice(session),
+  ]
+  await world().query(
+    `UPDATE devices.registered_devices SET trust_level = 'unhealthy', trust_actor = 'server', trust_reason = 'identity_forked'
+      WHERE id = $1`,
+    [forked.kid],
+  )
+  const dated = (since: number) => ask(session, 'revoke', revoked, { compromised_since: since })
+  for (let n = 0; n < limits.deviceChangesPerHour; n++) t.is(codeOf(await dated(1_700_000_000 - n)), 'ok')
+  t.is(await whileClaimed(revoked, async () => codeOf(await dated(1_600_000_000))), 'change_limit')
+  const after = (await rotate(device)).device
+  for (const used of [after, device]) {
+    t.is(await whileClaimed(after, async () => codeOf((await rotate(after, used)).outcome)), 'key_reused')
+  }
+  t.is(await whileClaimed(forked, async () => codeOf((await rotate(forked)).outcome)), 'identity_forked')
+  t.is(codeOf((await rotate(after)).outcome), 'ok')
+})
+
+test('change_limit: a login that is refused leaves nothing beyond the bound of the account that its token names', async (t) => {
+  const subject = randomUUID()
+  const [session, theirs] = [await world().newSession(), await world().newSession(subject)]
+  await changedBefore(theirs, limits.accountChangesPerHour, '1 minute')
+  const before = await writtenOf(theirs)
+  t.is(codeOf(await world().login(session, token(subject))), 'not_owner')
+  t.is(await writtenOf(theirs), before)
+})
+
+test('change_limit: what API keys change leaves the owner the means to end a theft', async (t) => {
+  const session = await world().newSession()
+  const [device, key] = [await world().newDevice(session), newKey()]
+  const body = { name: 'ci', public_key: encodeKey(key.publicKey), may_approve: true, expires_in_days: 1 }
+  resultOf(await world().ask(session, 'api_key_create', operation(body)))
+  const api = { ...session, ...key }
+  await changedBefore(session, limits.apiKeyChangesPerHour, '1 minute')
+  const before = await writtenOf(session)
+  t.is(codeOf(await world().ask(api, 'register', world().registration(newKey()))), 'change_limit')
+  t.is(codeOf(await reprove(api, device)), 'change_limit')
+  t.is(codeOf(await ask(api, 'suspend', newKey(randomUUID()))), 'device_not_found')
+  t.is(await writtenOf(session), before)
+  t.is(codeOf(await ask(api, 'suspend', device)), 'ok', 'what restricts is nobody refused')
+  t.is(codeOf(await endSession(session, key.kid)), 'ok')
+  t.is(codeOf(await reprove(session, device)), 'ok')
+})
+
 test('session_revoke of one that has ended, or is another accountâ€™s, locks no session', async (t) => {
   const subject = randomUUID()
   const [session, ended, theirs] = [
