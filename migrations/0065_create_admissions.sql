@@ -39,6 +39,9 @@ DECLARE
   v_most bigint := CASE p_claimed ->> 'signer'
     WHEN 'device' THEN devices.fn_limit('connectionsPerDevice') ELSE devices.fn_limit('connectionsPerSession')
   END;
+  -- What is to be cut later is connected until then. What is being kicked waits less than this for its next kick
+  -- (devices.fn_admissions_kicked), and nothing that its key does may change that.
+  v_later CONSTANT timestamptz := clock_timestamp() + interval '30 s';
   v_surplus bigint;
 BEGIN
   -- Of two connects at once each would not see the other's, and neither make room for it.
@@ -48,13 +51,12 @@ BEGIN
     p_claimed ->> 'trust_level', (p_claimed ->> 'key_number')::integer, p_claimed ->> 'scope');
   SELECT a.id INTO v_surplus
     FROM devices.admissions a
-   -- What is to be cut later is connected until then.
-   WHERE a.kid = v_kid AND (a.due_at IS NULL OR a.due_at > clock_timestamp())
+   WHERE a.kid = v_kid AND (a.due_at IS NULL OR a.due_at > v_later)
    ORDER BY a.id DESC OFFSET v_most LIMIT 1;
   -- Thousands come back at once, and few of them are too many.
   IF FOUND THEN
-    UPDATE devices.admissions SET due_at = clock_timestamp(), cause = 'surplus', kicks_left = 1
-     WHERE kid = v_kid AND (due_at IS NULL OR due_at > clock_timestamp()) AND id <= v_surplus;
+    UPDATE devices.admissions SET due_at = clock_timestamp(), cause = 'surplus', kicks_left = 3
+     WHERE kid = v_kid AND (due_at IS NULL OR due_at > v_later) AND id <= v_surplus;
   END IF;
 END
 $$;

@@ -35,7 +35,7 @@ BEGIN
       JOIN devices.admissions a ON a.id = k.id AND a.kicks_left = k.kicks_left AND a.due_at <= clock_timestamp()
        FOR UPDATE OF a SKIP LOCKED
   ), cut AS (
-    DELETE FROM devices.admissions a USING kicked k WHERE a.id = k.id AND k.kicks_left = 1
+    DELETE FROM devices.admissions a USING kicked k WHERE a.id = k.id AND k.kicks_left = 1 AND k.answered
   )
   UPDATE devices.admissions a
      SET kicks_left = CASE WHEN k.answered THEN k.kicks_left - 1 ELSE k.kicks_left END,
@@ -45,7 +45,7 @@ BEGIN
            ELSE interval '4 s'
          END
     FROM kicked k
-   WHERE a.id = k.id AND k.kicks_left > 1;
+   WHERE a.id = k.id AND (k.kicks_left > 1 OR NOT k.answered);
 END
 $$;
 

@@ -104,6 +104,47 @@ test('a server that is not there keeps its connections due, at a slower pace', a
   }
 })
 
+/** A connect as the claim lets it in, beyond what one key may have. */
+const crowd = (kid: string) =>
+  Promise.all(
+    Array.from({ length: limits.connectionsPerDevice + 2 }, (_, n) =>
+      world().rows('SELECT devices.fn_admit($1, $2)', [
+        { kid, server_id: server, client_id: 1_000_000 + n },
+        { signer: 'device', lenser_id: randomUUID(), trust_level: 'revoked', key_number: 1 },
+      ]),
+    ),
+  )
+
+test('a device that was cut connects as often as it will: what it had before is asked for as long, and as often', async (t) => {
+  const [away, here] = [await revoked(), await revoked()]
+  await told(await dueOf(away), false)
+  await told(await dueOf(here))
+  for (const device of [away, here]) {
+    const [before] = await rowsOf(device)
+    await crowd(device)
+    const [after] = await rowsOf(device)
+    t.is(after?.kicks_left, before?.kicks_left)
+    t.true(Math.abs((after?.seconds ?? 0) - (before?.seconds ?? 0)) < 5)
+  }
+})
+
+test('one that was too many is kicked as often as any, and asked for where its server is not there', async (t) => {
+  const device = await world().addDevice((await world().addLenser()).id, 'approved')
+  await crowd(device)
+  const due = await dueOf(device)
+  t.deepEqual(
+    due.map(({ kicks_left }) => kicks_left),
+    [3, 3],
+  )
+  for (const answered of [true, true, false, false]) {
+    await told(await dueOf(device), answered)
+    t.is((await rowsOf(device)).filter(({ seconds }) => seconds !== null).length, 2)
+    await letTimePass(device)
+  }
+  await told(await dueOf(device))
+  t.is((await rowsOf(device)).length, limits.connectionsPerDevice)
+})
+
 test('law 7: a revoke waits for a connect in flight and marks its connection', async (t) => {
   const device = await world().addDevice((await world().addLenser()).id, 'approved')
   const { key } = await world().one<{ key: Buffer }>(
