@@ -37,10 +37,17 @@ const writeAll = (fd: number, text: string): void => {
   }
 }
 
-/** Control characters of what others wrote (names, reasons) must not reach a terminal. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const controls = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g
+/** Control characters of what others wrote (names, reasons) must not reach a terminal, nor what turns its direction. */
+const controls = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu
 export const plain = (text: string): string => text.replace(controls, '\u{fffd}')
+
+/** The same text for programs, with nothing in it that a terminal would act upon. */
+export const jsonOf = (value: object): string =>
+  JSON.stringify(value).replace(controls, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`)
+
+/** What marks a text below. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const marks = /(\u001b\[(?:3[129]|22?)m)/
 
 /** A time of the gateway's, Unix seconds, for people. */
 export const timeOf = (seconds: number): string =>
@@ -49,12 +56,17 @@ export const timeOf = (seconds: number): string =>
 export const createOutput = ({ json, colours, results }: OutputOptions): Output => {
   const paint = (open: number, close: number) => (text: string) =>
     colours ? `\u001b[${open}m${text}\u001b[${close}m` : text
+  /** A line has no control characters but its own marks, whoever wrote what is in it: a gateway may be hostile too. */
+  const lineOf = (line: string): string => {
+    const parts = colours ? line.split(marks) : [line]
+    return `${parts.map((part, index) => (index % 2 === 0 ? plain(part) : part)).join('')}\n`
+  }
   return {
     json,
     result: (value, lines) => {
-      writeAll(results, json ? `${JSON.stringify(value)}\n` : lines.map((line) => `${line}\n`).join(''))
+      writeAll(results, json ? `${jsonOf(value)}\n` : lines.map(lineOf).join(''))
     },
-    note: (line) => writeAll(2, `${line}\n`),
+    note: (line) => writeAll(2, lineOf(line)),
     good: paint(32, 39),
     bad: paint(31, 39),
     faint: paint(2, 22),

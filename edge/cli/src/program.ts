@@ -37,7 +37,7 @@ const tellUsage = async (argv: readonly string[], output: Output): Promise<void>
   const unused = (): never => {
     throw new CodedError('usage')
   }
-  output.note(`${await createCli(argv, unused, unused).getHelp()}\n`)
+  for (const line of `${await createCli(argv, unused, unused).getHelp()}\n`.split('\n')) output.note(line)
 }
 
 /** Runs one command line, the program's name left out, and returns its exit code. */

@@ -472,6 +472,12 @@ test.serial('a refused daemon tells programs once, and by one line', (t) => {
   }
 })
 
+test.serial('where a process cannot become another, the daemon runs in that of lf', (t) => {
+  const isWindows = `data:text/javascript,Object.defineProperty(process, 'platform', { value: 'win32' })`
+  const env = { NODE_OPTIONS: `--import=${isWindows.replaceAll(' ', '%20')}` }
+  t.regex(lf('gateway serve', { env }).stderr, /^not_enrolled: /)
+})
+
 test.serial('what is not valid says what to do', (t) => {
   const home = newHome()
   t.regex(lf('config set runner x', { home }).stderr, /^config_invalid: .*Correct .*an id/)

@@ -3,7 +3,7 @@ import { CodedError, type RunFile, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { enrolledHere, openDaemon } from '../daemon.ts'
 import { noDashes } from '../grammar/run.ts'
-import { failureOf, plain } from '../output.ts'
+import { failureOf, jsonOf, plain } from '../output.ts'
 import { type Attested, attest } from '../run/attest.ts'
 import { type CommandEnd, checkCommand, exitCodeOf, runCommand } from '../run/command.ts'
 import { hashCommand, hashFile, hashOutputs } from '../run/hash.ts'
@@ -96,7 +96,7 @@ const attestationOf = ({ permit, command_hash, inputs, outputs, end }: Facts) =>
 /** The report as one JSON line, to a file or to standard error: standard output is the command's. */
 const writeReport = (context: Context, { report }: RunArguments, value: object): void => {
   if (report === undefined) {
-    if (context.output.json) context.output.note(JSON.stringify(value))
+    if (context.output.json) context.output.note(jsonOf(value))
     return
   }
   try {

@@ -16,8 +16,10 @@ export const serveUnconfigured = async (output: Output, error: CodedError): Prom
   return tellFailure(output, error)
 }
 
-/** Makes this process the daemon, with what `lf-gatewayd` gives it. Returns where the system cannot (Windows). */
+/** Makes this process the daemon, with what `lf-gatewayd` gives it. Returns where the system cannot. */
 const becomeDaemon = (env: Readonly<Record<string, string>>): void => {
+  // Node has the function there too, and it throws.
+  if (process.platform === 'win32') return
   const program = fileURLToPath(import.meta.resolve('@lenserfight/daemon/program'))
   process.execve?.(process.execPath, [process.execPath, '--max-semi-space-size=1', program], { ...process.env, ...env })
 }
