@@ -295,7 +295,7 @@ export const reasons = {
     next: 'stop',
     message: 'The configuration is not valid. Correct what is named here, and try again.',
   },
-  usage: { next: 'stop', message: 'The command was not understood. See --help.' },
+  usage: { next: 'stop', message: 'The command cannot be run as it was given. See --help.' },
 } as const satisfies Record<string, Reason>
 
 export type ReasonCode = keyof typeof reasons

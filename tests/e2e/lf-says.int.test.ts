@@ -73,7 +73,7 @@ test.serial('a device whose key was replaced while suspended is let back in by a
   t.regex((await machine.lf(['gateway', 'devices'])).stdout, /lent to somebody.*key changed since then/)
   const unasked = await machine.lf(['gateway', 'reinstate-device', 'bench'])
   t.is(unasked.code, 1)
-  t.regex(unasked.stderr, /lent to somebody[\s\S]*Key changed .*after that[\s\S]*usage: .*--yes/)
+  t.regex(unasked.stderr, /lent to somebody[\s\S]*Key changed .*after it was stopped[\s\S]*usage: .*--yes/)
   const no = await machine.lfOnTerminal(['gateway', 'reinstate-device', 'bench'], 'n\n')
   t.is(no.code, 1)
   t.regex(no.stdout, /replaced while it was suspended[\s\S]*Nothing was changed/)

@@ -49,7 +49,10 @@ const findStack = (from: string): string | undefined => {
 export const readStack = (file: string | undefined, cwd: string): StackFile => {
   const found = file === undefined ? findStack(cwd) : resolve(cwd, file)
   if (found === undefined)
-    throw new CodedError('descriptor_missing', 'no .local/stack.json here or above: run `npm start`')
+    throw new CodedError(
+      'descriptor_missing',
+      'no .local/stack.json here or above: run `npm start`, or name one with --stack',
+    )
   const value = readJson(found, (path) => readPrivateFile(path) ?? '')
   if (!Check(StackFile, value)) throw new CodedError('descriptor_invalid', found)
   return { ...value, gateway: { descriptor: resolve(dirname(found), value.gateway.descriptor) } }
@@ -62,7 +65,9 @@ export const readStack = (file: string | undefined, cwd: string): StackFile => {
  */
 export const pinDescriptor = (settings: Settings, given: Descriptor | undefined, stateFolder: string): Descriptor => {
   const pinned = settings.get('descriptor')
-  if (given === undefined && pinned === undefined) throw new CodedError('descriptor_missing')
+  if (given === undefined && pinned === undefined) {
+    throw new CodedError('descriptor_missing', 'with a local stack: `lf login --dev`')
+  }
   if (given === undefined) return pinned as Descriptor
   if (pinned !== undefined && (pinned.gateway_id !== given.gateway_id || pinned.root_key !== given.root_key)) {
     throw new CodedError(

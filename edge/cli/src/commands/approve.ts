@@ -8,9 +8,12 @@ import { asOwner } from '../owner/connect.ts'
 import { type Device, findDevice } from '../owner/devices.ts'
 
 /** Refuses before anyone is asked whether to approve what cannot be approved. */
-const checkApprovable = ({ trust_level, challenge_verified, legacy }: Device): void => {
+const checkApprovable = ({ trust_level, trust_reason, challenge_verified, legacy }: Device): void => {
   if (trust_level === 'revoked' || trust_level === 'blocked') throw new CodedError(`device_${trust_level}`)
   if (trust_level === 'pending' && !challenge_verified && !legacy) throw new CodedError('awaiting_device_challenge')
+  if (trust_level === 'unhealthy') {
+    throw new CodedError(trust_reason === 'identity_forked' ? 'identity_forked' : 'device_unhealthy')
+  }
 }
 
 const questionOf = ({ legacy }: Device): string =>
@@ -28,7 +31,7 @@ export const approveDevice = (
     const device = await findDevice(owner, id)
     checkApprovable(device)
     for (const line of describe(device)) output.note(line)
-    const wasApproved = device.trust_level !== 'pending' && device.trust_level !== 'unhealthy'
+    const wasApproved = device.trust_level !== 'pending'
     if (!wasApproved && !yes && !(await confirm(context, questionOf(device)))) return leaveAsIs(context, device)
     const result = await owner.request('approve', { op_id: newUuidV7(), device_id: device.device_id })
     const how = wasApproved

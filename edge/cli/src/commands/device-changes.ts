@@ -113,7 +113,9 @@ export const rotateDevice = (context: Context, { id, within }: { id: string; wit
     const result = await change(owner, 'rotation_require', { device_id, within_seconds: within })
     const end = Number(result.key_expires_at)
     const lines = [
-      `The key of ${plain(name)} ends ${timeOf(end)}, ${relativeTo(end)}: its daemon rotates it before.`,
+      within === 0
+        ? `The key of ${plain(name)} has ended: its daemon rotates it at once.`
+        : `The key of ${plain(name)} ends ${timeOf(end)}, ${relativeTo(end)}: its daemon rotates it before.`,
       'Where no daemon runs there, it may do nothing but rotate from then on: `lf gateway serve` on that machine.',
     ]
     return { result, lines }

@@ -55,6 +55,6 @@ export const describe = (device: Device, now = Date.now()): string[] => [
     ? ['Key         none: it can sign nothing']
     : [`Key         ${device.fingerprint}`, `Words       ${wordsOf(device)}`]),
   ...(device.key_changed_while_unhealthy && device.key_changed_at != null
-    ? [`Key changed ${timeOf(device.key_changed_at)}, ${relativeTo(device.key_changed_at, now)}: after that`]
+    ? [`Key changed ${timeOf(device.key_changed_at)}, ${relativeTo(device.key_changed_at, now)}: after it was stopped`]
     : []),
 ]

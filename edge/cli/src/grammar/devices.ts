@@ -112,7 +112,7 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
           .example('$0 gateway rotate-device build-server --within 2h', 'its daemon makes another before'),
       ({ id, within }) => choose(asVoid(async (context) => (await changes()).rotateDevice(context, { id, within }))),
     )
-    .command('runners', 'Runners of the account', (runners) =>
+    .command('runners', 'Bind the account’s runners to devices', (runners) =>
       runners
         .command(
           'bind <name>',

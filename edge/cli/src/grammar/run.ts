@@ -22,7 +22,10 @@ export const runCommand = (cli: Argv, choose: Choose, argv: readonly string[]): 
           coerce: id,
           describe: 'The submission that this run backs',
         })
-        .option('runner', { type: 'string', requiresArg: true, coerce: id, describe: 'The runner that runs it' })
+        .option('runner', {
+          ...{ type: 'string', requiresArg: true, coerce: id },
+          describe: 'The runner that runs it: the id that `lf gateway runners bind` prints',
+        })
         .option('contender', {
           type: 'string',
           requiresArg: true,

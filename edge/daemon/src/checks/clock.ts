@@ -48,5 +48,9 @@ export const judgeClock = (clock: ClockReading, by: string): Verdict => {
   const data = { offset_ms, uncertainty_ms, by }
   if (isClockOff(offset_ms)) return { ok: false, code: 'clock_skew', detail: `it is ${inWords(offset_ms)}`, data }
   const isSame = Math.abs(offset_ms) <= uncertainty_ms
-  return { ok: true, detail: isSame ? `the gateway’s, to ${uncertainty_ms} ms` : `it is ${inWords(offset_ms)}`, data }
+  return {
+    ok: true,
+    detail: isSame ? `the gateway’s, to within ${uncertainty_ms} ms` : `it is ${inWords(offset_ms)}`,
+    data,
+  }
 }

@@ -64,7 +64,7 @@ const refusalOf = (device_id: string, standing: DeviceStanding): Failed | undefi
     return {
       ok: false,
       code: 'device_unhealthy',
-      detail: reason ?? undefined,
+      detail: reason ?? 'it runs and attests nothing',
       fix: `As its owner, once you know why: \`lf gateway reinstate-device ${device_id}\`.`,
     }
   }

@@ -76,10 +76,16 @@ export const keepConnected = (options: ConnectorOptions): Connector => {
   /** Stays with a connection, which comes back by itself, until it is to be left. */
   const stay = async (link: Link): Promise<void> => {
     const { promise: left, resolve } = Promise.withResolvers<void>()
-    leave = () => resolve()
+    let isLeft = false
+    leave = () => {
+      isLeft = true
+      resolve()
+    }
     stopping.signal.addEventListener('abort', leave, { once: true })
     presence.onLink('connected')
     link.onEvent((event) => {
+      // A connection that was lost as it was left may be told only later that its key is not taken: no news of this one.
+      if (isLeft) return
       presence.onLink(event)
       if (event === 'refused') void refused()
     })
