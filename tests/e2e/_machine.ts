@@ -14,7 +14,7 @@ import {
 import type { Stack } from '@lenserfight/local/stack'
 import { logOutput } from '@lenserfight/testkit'
 
-const lfFile = fileURLToPath(new URL('../../edge/cli/bin/lf', import.meta.url))
+export const lfFile = fileURLToPath(new URL('../../edge/cli/bin/lf', import.meta.url))
 
 export interface Ran {
   readonly code: number | string | null
