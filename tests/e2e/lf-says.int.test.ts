@@ -101,7 +101,10 @@ test.serial('a key that is replaced while its owner thinks about another is told
   t.is((await machine.ask('gateway', 'identity', 'rotate')).done, true)
   asked.stdin.write('y\n')
   await until(async () => asked.exitCode !== null)
-  t.regex(told, /approved\S*: bench\b.*\r?\nIts key was replaced after you were shown it: `lf gateway suspend-device` now/)
+  t.regex(
+    told,
+    /approved\S*: bench\b.*\r?\nIts key was replaced after you were shown it: `lf gateway suspend-device` now/,
+  )
 })
 
 test.serial('lf run says that it waits for a gateway that hangs, and gives up with nothing run', async (t) => {
