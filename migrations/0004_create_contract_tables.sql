@@ -87,6 +87,7 @@ INSERT INTO devices.reasons (code, next) VALUES
   ('device_blocked', 'wait'),
   ('key_expired', 'wait'),
   ('key_reused', 'stop'),
+  ('device_key_changed', 'stop'),
   ('proof_mismatch', 'stop'),
   ('identity_forked', 'wait'),
   ('claim_expired', 'resign'),

@@ -92,7 +92,7 @@ AS $$
 $$;
 
 -- Clears an unhealthy device of the session's account. Not one whose key two machines know: with that key, either of them
--- would be trusted again, so its owner replaces it (`reprove`).
+-- would be trusted again, so its owner replaces it (`reprove`). Nor one whose key is another by now than its owner was shown.
 CREATE FUNCTION devices.fn_device_reinstate(p_envelope text)
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -113,6 +113,9 @@ BEGIN
   v_before := v_device;
   v_refusal := v_own.refusal;
   v_refusal := coalesce(v_refusal, devices.fn_reinstatement_refusal(v_device));
+  IF v_refusal IS NULL AND (v_request.parts).body->>'key_number' <> v_device.key_number::text THEN
+    v_refusal := devices.fn_refusal('device_key_changed');
+  END IF;
   IF v_refusal IS NOT NULL THEN
     RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
   END IF;

@@ -87,6 +87,10 @@ export const reasons = {
     exit: 5,
   },
   key_reused: { next: 'stop', message: 'The new key was this device’s before. Rotate again: a fresh one is made.' },
+  device_key_changed: {
+    next: 'stop',
+    message: 'The device’s key was replaced since you were shown it. Look at it again with `lf gateway devices`.',
+  },
   proof_mismatch: {
     next: 'stop',
     message: 'The new key did not prove itself over the change. Update this machine’s gateway programs.',

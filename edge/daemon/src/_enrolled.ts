@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
+import { openKeychain } from '@lenserfight/keychain'
 import { openState } from './boot.ts'
 import { type EdgeConfig, readEdgeConfig } from './config.ts'
 import type { Identity } from './settings.ts'
@@ -20,7 +21,7 @@ export const newConfig = (more: Record<string, string> = {}): EdgeConfig => {
 }
 
 /** What `identity init` leaves, for a gateway that is not there: nobody listens on that port. */
-export const enrol = (config: EdgeConfig, more: Partial<Identity> = {}): void => {
+export const enrol = async (config: EdgeConfig, more: Partial<Identity> = {}): Promise<void> => {
   mkdirSync(config.profileFolder, { mode: 0o700, recursive: true })
   const { store, settings } = openState(config)
   const keys = generateKeyPair()
@@ -32,6 +33,6 @@ export const enrol = (config: EdgeConfig, more: Partial<Identity> = {}): void =>
     ...more,
   })
   store.close()
-  mkdirSync(config.keysFolder, { mode: 0o700 })
-  writeFileSync(join(config.keysFolder, 'device-1.key'), encodeKey(keys.privateKey), { mode: 0o600 })
+  const keychain = await openKeychain({ fileFallback: '1', folder: config.keysFolder, warn: () => {} })
+  await keychain.set('device-1', encodeKey(keys.privateKey))
 }

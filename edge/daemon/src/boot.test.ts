@@ -29,7 +29,7 @@ const daemon = (config: Config, env: Record<string, string> = {}) =>
 // Alone: the umask is the process's own.
 test.serial('CO-3: state folder 0700, every file in it 0600, whatever the umask', async (t) => {
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   const before = process.umask(0)
   const running = await startDaemon({ config, logger, warn })
   process.umask(before)
@@ -46,23 +46,23 @@ test.serial('CO-3: state folder 0700, every file in it 0600, whatever the umask'
 
 test('CO-3: a state folder or a file in it that others can reach keeps the daemon from starting', async (t) => {
   const folder = newConfig()
-  enrol(folder)
+  await enrol(folder)
   chmodSync(folder.stateFolder, 0o755)
   await t.throwsAsync(boot(folder, warn), { code: 'insecure_permissions' })
   const file = newConfig()
-  enrol(file)
+  await enrol(file)
   chmodSync(file.stateFile, 0o644)
   await t.throwsAsync(boot(file, warn), { code: 'insecure_permissions' })
   const stranger = newConfig()
-  enrol(stranger)
+  await enrol(stranger)
   writeFileSync(join(stranger.stateFolder, 'anything'), '', { mode: 0o604 })
   chmodSync(join(stranger.stateFolder, 'anything'), 0o604)
   await t.throwsAsync(boot(stranger, warn), { code: 'insecure_permissions' })
 })
 
-test('SH-4: the daemon does not start with a service_role credential in environment, configuration or profile', (t) => {
+test('SH-4: the daemon does not start with a service_role credential in environment, configuration or profile', async (t) => {
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   const jwt = `eyJhbGciOiJIUzI1NiJ9.${Buffer.from('{"role":"service_role"}').toString('base64url')}.c2ln`
   const byEnvironment = daemon(config, { SUPABASE_SERVICE_ROLE_KEY: 'x' })
   t.is(byEnvironment.status, 1)
@@ -83,7 +83,7 @@ test('the checklist refuses in order, each with its code', async (t) => {
   await t.throwsAsync(boot(config, warn), { code: 'not_enrolled' })
   t.is(daemon(config).status, 5)
 
-  enrol(config)
+  await enrol(config)
   const first = await boot(config, warn)
   const second = daemon(config, { LF_GATEWAY_KEY_FILE_FALLBACK: '1' })
   t.regex(second.stderr, /^daemon_running: /)
@@ -94,7 +94,7 @@ test('the checklist refuses in order, each with its code', async (t) => {
   await t.throwsAsync(boot(config, warn), { code: 'key_missing' })
 
   const elsewhere = newConfig()
-  enrol(elsewhere, { gateway_id: uuid('d') })
+  await enrol(elsewhere, { gateway_id: uuid('d') })
   await t.throwsAsync(boot(elsewhere, warn), { code: 'descriptor_changed' })
   const { store, settings } = openState(elsewhere)
   settings.delete('descriptor')
@@ -117,9 +117,9 @@ test('what the configuration file may say is closed', (t) => {
   t.throws(() => readEdgeConfig({ LENSERFIGHT_HOME: config.profileFolder }), { code: 'insecure_permissions' })
 })
 
-test('a damaged setting is told, never taken for none', (t) => {
+test('a damaged setting is told, never taken for none', async (t) => {
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   const { store, settings } = openState(config)
   store.run(`UPDATE settings SET value = '{"key_name":1}' WHERE key = 'identity'`)
   t.throws(() => settings.get('identity'), { code: 'state_unwritable' })
@@ -128,7 +128,7 @@ test('a damaged setting is told, never taken for none', (t) => {
 
 test('without a gateway the daemon runs, says so, and stops at once when asked to', async (t) => {
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   const running = await startDaemon({ config, logger, warn })
   const { connectDaemon } = await import('./socket/client.ts')
   const client = await connectDaemon(running.socket)
@@ -154,7 +154,7 @@ test('without a gateway the daemon runs, says so, and stops at once when asked t
 
 test('LH-2 LH-3: a bind that is not loopback keeps the daemon from starting, and a port that is taken too', async (t) => {
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   const env = { LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
   for (const bind of ['0.0.0.0', '::', '0', '']) {
     const refused = daemon(config, { ...env, LF_GATEWAY_BIND: bind })
@@ -164,7 +164,7 @@ test('LH-2 LH-3: a bind that is not loopback keeps the daemon from starting, and
   t.teardown(running.stop)
   const [, port = ''] = running.binds[0]?.split(':') ?? []
   const other = newConfig()
-  enrol(other)
+  await enrol(other)
   const refused = daemon(other, { ...env, LF_GATEWAY_PORT: port })
   t.deepEqual([refused.status, lastLine(refused.stderr)], [1, 'port_in_use'])
   t.regex(daemon(other, { ...env, LF_GATEWAY_PORT: '65536' }).stderr, /^config_invalid: /)
@@ -174,7 +174,7 @@ test('LH-1 LH-3: by default it binds 127.0.0.1:38080 alone, and its log names wh
   const { bind, port } = readEdgeConfig({ LENSERFIGHT_HOME: newConfig().profileFolder })
   t.deepEqual([bind, port], ['127.0.0.1', 38080])
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   const env = { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0' }
   const child = spawn(process.execPath, [main], { env: { ...env, LF_GATEWAY_KEY_FILE_FALLBACK: '1' } })
   t.teardown(() => child.kill('SIGKILL'))
@@ -192,7 +192,7 @@ test('LH-1 LH-3: by default it binds 127.0.0.1:38080 alone, and its log names wh
 
 test('the loopback listener shows health to anybody, and to its user public identity and what is pending, and no private key', async (t) => {
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   const running = await startDaemon({ config, logger, warn })
   t.teardown(running.stop)
   const authorization = `Bearer ${readFileSync(config.tokenFile, 'utf8').trim()}`
@@ -211,9 +211,9 @@ test('the loopback listener shows health to anybody, and to its user public iden
   t.false(identity.includes(secret))
 })
 
-test('a refused start is kept for the next daemon to tell: the same within an hour once, and not where nobody is enrolled', (t) => {
+test('a refused start is kept for the next daemon to tell: the same within an hour once, and not where nobody is enrolled', async (t) => {
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   const env = { LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
   const told = () => {
     const { store } = openState(config)

@@ -18,9 +18,9 @@ const attestation = {
   ...{ lens_hash: null, workflow_hash: null, started_at: 1, ended_at: 2, exit_code: 0, signal: null },
 }
 
-const newMachine = (): Config => {
+const newMachine = async (): Promise<Config> => {
   const config = newConfig()
-  enrol(config)
+  await enrol(config)
   // Whoever is not there is asked for all the time, and each time there is a line in the log.
   const reconnect = { floor_ms: 20, first_ceiling_ms: 40, ceiling_ms: 80 }
   writeFileSync(config.configFile, JSON.stringify({ reconnect }), { mode: 0o600 })
@@ -73,7 +73,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     `${signal} stops the daemon orderly: exit code 0, its end to be told, no socket and no token left`,
     async (t) => {
       t.timeout(240_000)
-      const config = newMachine()
+      const config = await newMachine()
       const { child, ended } = await serve(t, config)
       t.true(existsSync(config.socket) && existsSync(config.tokenFile))
       child.kill(signal)
@@ -93,7 +93,7 @@ test.serial(
   'a second signal ends the daemon at once with exit code 1, and the next starts over what it left',
   async (t) => {
     t.timeout(240_000)
-    const config = newMachine()
+    const config = await newMachine()
     const { child, ended, log } = await serve(t, config)
     signalTwice(child)
     t.deepEqual(await ended, [1, null])
@@ -107,7 +107,7 @@ test.serial(
   'what a killed daemon leaves, socket and token, keeps no other from starting, and opens nothing',
   async (t) => {
     t.timeout(240_000)
-    const config = newMachine()
+    const config = await newMachine()
     const { child, ended } = await serve(t, config)
     const left = readFileSync(config.tokenFile, 'utf8').trim()
     child.kill('SIGKILL')
@@ -134,7 +134,7 @@ onLinux(
   'on a full disk, its log’s too, the daemon refuses what it cannot keep, and goes on when there is room',
   async (t) => {
     t.timeout(240_000)
-    const config = newMachine()
+    const config = await newMachine()
     const { child, ended, log } = await serve(t, config)
     const client = await connectDaemon(config.socket)
     t.teardown(client.close)
@@ -164,7 +164,7 @@ onLinux(
   'a daemon whose disk is full stops when told to, and its exit code says that its end is not on record',
   async (t) => {
     t.timeout(240_000)
-    const config = newMachine()
+    const config = await newMachine()
     const { child, ended } = await serve(t, config)
     fillDisk(child, true)
     child.kill('SIGTERM')

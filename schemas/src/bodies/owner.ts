@@ -42,7 +42,11 @@ export const RevokeBody = operation('revoke', {
 })
 /** Until the device proves itself again, or its owner reinstates it. */
 export const SuspendBody = operation('suspend', { device_id: Uuid, reason: Type.Optional(ShortText(200)) })
-export const ReinstateBody = operation('reinstate', { device_id: Uuid })
+/** `key_number`: of the key that its owner was shown; where another took its place since, nothing is reinstated. */
+export const ReinstateBody = operation('reinstate', {
+  device_id: Uuid,
+  key_number: Type.Optional(Type.Integer({ minimum: 1, maximum: 2_147_483_647 })),
+})
 /** Brings the end of the device's key forward, so that its daemon rotates it. */
 export const RotationRequireBody = operation('rotation_require', {
   device_id: Uuid,

@@ -8,8 +8,8 @@ const world = useWorld(test)
 
 const suspend = (session: Session, device: { kid: string }, members: object = {}) =>
   world().ask(session, 'suspend', operation({ device_id: device.kid, ...members }))
-const reinstate = (session: Session, device: { kid: string }) =>
-  world().ask(session, 'reinstate', operation({ device_id: device.kid }))
+const reinstate = (session: Session, device: { kid: string }, members: object = {}) =>
+  world().ask(session, 'reinstate', operation({ device_id: device.kid, ...members }))
 /** An approved device brought further, one transition at a time. */
 const deviceAt = async (session: Session, ...levels: readonly DeviceLevel[]): Promise<Device> => {
   const device = await world().newDevice(session)
@@ -71,6 +71,17 @@ test('suspended from any level, a device is reinstated to the one that it left',
     })
     t.is(await world().claimIngress(sign(device, 'run_start', operation())), 'ok')
   }
+})
+
+test('device_key_changed: nothing is reinstated under another key than its owner was shown', async (t) => {
+  const session = await world().newSession()
+  const device = await deviceAt(session)
+  resultOf(await suspend(session, device))
+  for (const key_number of [2, 2_147_483_647]) {
+    t.is(codeOf(await reinstate(session, device, { key_number })), 'device_key_changed', String(key_number))
+    t.is(await world().levelOf(device), 'unhealthy')
+  }
+  t.is(resultOf(await reinstate(session, device, { key_number: 1 })).trust_level, 'approved')
 })
 
 test('a device that was silent for a day is reinstated as offline, which keeps its level', async (t) => {

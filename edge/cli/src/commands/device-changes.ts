@@ -75,21 +75,18 @@ export const suspendDevice = (
 const changedKeyQuestion =
   'Its key was replaced while it was suspended, as whoever held the one before may have done. Does that machine show these eight words, by `lf gateway identity show`?'
 
-/** What the key of a device did in its suspension, as the gateway says by the end of it. @param shownAt of the key that its owner saw */
-const keyInSuspension = (shownAt: number | null | undefined, result: Result): string[] => {
-  if (result.key_changed_while_unhealthy !== true) return []
-  return result.key_changed_at === shownAt
-    ? ['Its key was replaced meanwhile. Was that not you: `lf gateway suspend-device`, and find out.']
-    : ['Its key was replaced after you were shown it: `lf gateway suspend-device` now, unless you know of that.']
-}
-
 /** What the end of a suspension came to; the gateway says what happened in it. */
 const reinstated = ({ output }: Context, device: Device, result: Result): string[] => {
   const { trust_level: before, name } = device
-  const { trust_level: level, former_reason: reason } = result
+  const { trust_level: level, former_reason: reason, key_changed_while_unhealthy: isChanged } = result
   if (before !== 'unhealthy') return [`${output.good(String(level))}: ${plain(name)} was not suspended.`]
   const why = typeof reason === 'string' ? `, which was ${plain(reason)}` : ''
-  return [`${output.good(String(level))}: ${plain(name)}${why}.`, ...keyInSuspension(device.key_changed_at, result)]
+  return [
+    `${output.good(String(level))}: ${plain(name)}${why}.`,
+    ...(isChanged === true
+      ? ['Its key was replaced meanwhile. Was that not you: `lf gateway suspend-device`, and find out.']
+      : []),
+  ]
 }
 
 /**
@@ -106,7 +103,8 @@ export const reinstateDevice = (
     if (device.trust_level === 'unhealthy') for (const line of describe(device)) output.note(line)
     const mustAsk = device.key_changed_while_unhealthy === true && !yes
     if (mustAsk && !(await confirm(context, changedKeyQuestion))) return leaveAsIs(context, device)
-    const result = await change(owner, 'reinstate', { device_id: device.device_id })
+    const shown = typeof device.key_number === 'number' ? { key_number: device.key_number } : {}
+    const result = await change(owner, 'reinstate', { device_id: device.device_id, ...shown })
     output.result({ ok: true, ...result }, reinstated(context, device, result))
     return undefined
   })

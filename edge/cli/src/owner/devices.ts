@@ -17,6 +17,7 @@ const Device = Type.Object({
   unhealthy_since: Type.Optional(Nullable(Type.Number())),
   /** Whoever held its key replaced it since. */
   key_changed_while_unhealthy: Type.Optional(Type.Boolean()),
+  key_number: Type.Optional(Nullable(Type.Number())),
   key_changed_at: Type.Optional(Nullable(Type.Number())),
   /** None where the device was imported without a key. */
   fingerprint: Nullable(Type.String()),
