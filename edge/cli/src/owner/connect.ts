@@ -17,6 +17,12 @@ import { type Credential, credentialOf, givenApiKey, storedSession, toldFor } fr
 /** How long an owner's request is tried. */
 export const requestMs = 20_000
 
+/**
+ * A person waits: back within a second where the broker left us, as it does when a session is ended from its own connection.
+ * Never sooner than any edge.
+ */
+const reconnect = { floorMs: 500, firstCeilingMs: 1_000, ceilingMs: 30_000 }
+
 /** An owner's conversation with the gateway, in the name of a session key or an API key. */
 export interface Owner {
   readonly session: Pick<Credential, 'by' | 'kid' | 'lenser'>
@@ -54,7 +60,7 @@ export const connectSession = async (options: SessionConnection): Promise<Connec
     connectGateway({
       url: descriptor.url,
       gatewayId: descriptor.gateway_id,
-      ...{ kid, lenser, includePublicKey, key: keys.privateKey },
+      ...{ kid, lenser, includePublicKey, key: keys.privateKey, reconnect },
     }),
   )
   const onKeys: TrustOptions['onKeys'] = (choose) => settings.update('keys', choose)
