@@ -21,10 +21,12 @@ const lockFileOf = (home: string): string => edgePaths({ LENSERFIGHT_HOME: home 
 
 /** Another process that holds the lock until it is killed. */
 const holder = async (t: ExecutionContext, file: string): Promise<ChildProcess> => {
+  // It keeps nothing of what it was given, and tidies up.
   const script = `const { tryLock } = await import(${JSON.stringify(lockModule.href)})
     if (!tryLock(${JSON.stringify(file)})) process.exit(1)
+    for (let times = 0; times < 2; times += 1) await new Promise((done) => setTimeout(done, 50)).then(globalThis.gc)
     console.log('held'); setInterval(() => {}, 1e6)`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+  const child = spawn(process.execPath, ['--expose-gc', '--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   t.teardown(() => child.kill('SIGKILL'))
@@ -63,6 +65,12 @@ test('who waits too long is told so, and a failure gives the lock back', async (
   const unlock = tryLock(lockFileOf(home))
   t.truthy(unlock)
   unlock?.()
+})
+
+test('a lock is held until it is given up, whatever the garbage collector does', async (t) => {
+  const { home } = newContext(t)
+  await holder(t, lockFileOf(home))
+  t.is(tryLock(lockFileOf(home)), undefined)
 })
 
 test('lf login and lf logout wait for another that signs in, and the lock of one that was killed bars nobody', async (t) => {

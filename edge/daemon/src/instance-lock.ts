@@ -2,6 +2,9 @@ import { DatabaseSync } from 'node:sqlite'
 import { ensurePrivateFile } from '@lenserfight/keychain'
 import { CodedError } from '@lenserfight/schemas'
 
+/** Until they are given up: a database that nobody refers to is closed by the garbage collector, and its lock goes with it. */
+const held = new Set<DatabaseSync>()
+
 /**
  * Takes a lock for this process. SQLite's lock is the operating system's: it ends with the process, however that ends, so
  * there is no stale lock to break.
@@ -18,7 +21,9 @@ export const tryLock = (file: string): (() => void) | undefined => {
     if ((cause as { errcode?: number }).errcode === 5) return undefined
     throw new CodedError('state_unwritable', file, { cause })
   }
+  held.add(db)
   return () => {
+    held.delete(db)
     if (db.isOpen) db.close()
   }
 }
