@@ -9,6 +9,8 @@ CREATE TABLE execution.runners (
   id uuid PRIMARY KEY DEFAULT uuidv7(),
   lenser_id uuid NOT NULL REFERENCES lensers.profiles (id),
   name text NOT NULL CHECK (char_length(name) BETWEEN 1 AND 64),
+  -- When the newest heartbeat was stored that reported it (RH-2).
+  last_heartbeat_at timestamptz,
   created_at timestamptz NOT NULL DEFAULT now(),
   UNIQUE (lenser_id, name),
   UNIQUE (id, lenser_id)

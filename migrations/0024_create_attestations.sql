@@ -27,6 +27,8 @@ CREATE TABLE execution.attestations (
   ended_at timestamptz NOT NULL,
   exit_code smallint,
   signal text,
+  -- Entries of the run's tool log, by the device's word.
+  tool_invocations integer NOT NULL CHECK (tool_invocations >= 0),
   -- Derived by the server when the row was made, over [permit issued, stored_at].
   signed boolean NOT NULL,
   gateway_verified boolean NOT NULL,
@@ -67,6 +69,8 @@ CREATE TABLE devices.heartbeats (
   device_id uuid NOT NULL REFERENCES devices.registered_devices (id),
   stored_at timestamptz NOT NULL,
   digest bytea NOT NULL,
+  -- The account's runners that it reports alive (RH-2).
+  runners uuid[] NOT NULL DEFAULT '{}',
   -- The device's level when it was applied: the result, which is the same when it comes again.
   trust_level text NOT NULL,
   -- Of its key in force then.

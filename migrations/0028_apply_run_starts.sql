@@ -52,10 +52,13 @@ BEGIN
   v_run.op_id := (p_item.parts).op_id;
   v_run.command_hash := devices.fn_b64url_decode(v_body ->> 'command_hash');
   v_run.inputs := v_body -> 'inputs';
+  v_run.label := v_body ->> 'label';
   v_run.runner_id := v_body ->> 'runner_id';
   SELECT b.id INTO v_run.binding_id FROM execution.runner_device_bindings b
    WHERE b.runner_id = v_run.runner_id AND b.device_id = v_run.device_id AND b.status = 'active';
-  SELECT v.id, v.lens_hash, v.workflow_hash INTO v_run.version_id, v_run.lens_hash, v_run.workflow_hash
+  v_run.submission_id := v_submission;
+  SELECT v.id, v.lens_hash, v.workflow_id, v.workflow_hash
+    INTO v_run.version_id, v_run.lens_hash, v_run.workflow_id, v_run.workflow_hash
     FROM lenses.versions v WHERE v.id = (v_body ->> 'version_id')::uuid;
   -- Without one of its own, a run is its submission's contender's.
   SELECT c.id, c.kind, c.owner_lenser_id = p_item.lenser_id

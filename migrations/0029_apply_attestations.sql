@@ -41,6 +41,7 @@ BEGIN
   v_new.ended_at := to_timestamp((v_body ->> 'ended_at')::bigint / 1e3);
   v_new.exit_code := v_body ->> 'exit_code';
   v_new.signal := v_body ->> 'signal';
+  v_new.tool_invocations := coalesce((v_body ->> 'tool_invocations')::integer, 0);
   v_new.stored_at := p_item.stored_at;
   v_new.recorded_at := now();
   RETURN v_new;

@@ -120,6 +120,53 @@ export const reasons = {
   run_not_owned: { next: 'stop', message: 'The run belongs to another account or another device.' },
   already_attested: { next: 'stop', message: 'The run has an attestation with other content already.' },
   policy_denied: { next: 'stop', message: 'The account’s policy does not allow this run.', exit: 5 },
+  approval_required: {
+    next: 'wait',
+    message: 'The run awaits its owner’s approval, and nothing has run. The owner answers with `lf gateway approvals`.',
+    exit: 5,
+  },
+  approval_denied: { next: 'stop', message: 'The owner did not approve the run. Nothing has run.', exit: 5 },
+  approval_expired: {
+    next: 'stop',
+    message: 'Nobody approved the run in time. Nothing has run. Start it anew and have it approved.',
+    exit: 5,
+  },
+  approval_not_pending: {
+    next: 'stop',
+    message:
+      'No approval of that run is awaited: it was decided, or its time is over. `lf gateway approvals` lists those that are.',
+  },
+  permit_expired: {
+    next: 'stop',
+    message: 'The run’s permit ended and was not renewed in time. Start it anew.',
+    exit: 5,
+  },
+  permit_withdrawn: {
+    next: 'stop',
+    message: 'The policy no longer allows the run. It is to be ended; `lf gateway explain` says why.',
+    exit: 5,
+  },
+  run_ended: { next: 'stop', message: 'The run has ended: it was attested.' },
+  run_limit: { next: 'wait', message: 'This device has as many runs under way as it may. Wait until one ends.' },
+  tool_denied: {
+    next: 'stop',
+    message: 'The account’s policy does not allow that tool. It must not be used.',
+    exit: 5,
+  },
+  tool_out_of_order: {
+    next: 'stop',
+    message: 'That place in the run’s tool log is taken by another invocation. Entries count from 1, each once.',
+  },
+  runner_device_unfit: {
+    next: 'stop',
+    message:
+      'The runner’s device is revoked, blocked or unhealthy. Bind it to another with `lf gateway runners bind`, and start anew.',
+    exit: 5,
+  },
+  nothing_to_explain: {
+    next: 'stop',
+    message: 'This account has no run, submission or device with that id. `lf gateway devices` lists its devices.',
+  },
   unknown_operation: {
     next: 'stop',
     message: 'This machine has no such operation, or forgot it. `lf run` says the id of one that is still on its way.',

@@ -80,17 +80,43 @@ export const factSentences: Record<ExecutionFact, string> = {
   contender_owned: 'the contender belonged to the account when the run started',
   attested: 'an attestation of this run is on record',
   device_trusted: 'the device was approved or trusted when the attestation was claimed and stored',
-  heartbeat_fresh: 'a heartbeat was stored in the five minutes before the attestation',
-  version_unchanged: 'the pinned lens version is the one that ran',
+  heartbeat_fresh:
+    'a heartbeat of the runner, or of the device where no runner is named, was stored in the five minutes before',
+  version_unchanged: 'the pinned lens version is the one that ran, and was not changed meanwhile',
   runner_named: 'the run names a runner',
-  binding_active: 'the runner was bound to this device before the run and still is',
+  binding_active: 'the runner was bound to this device before the run, and until it was attested',
   signed: 'the attestation’s envelope verified',
   gateway_verified: 'the verifier’s claim and the evaluator’s own check agree',
-  policy_passed: 'the policy’s recorded verdict for this run is allow',
+  policy_passed:
+    'the policy allowed the run from its start to its end, it is what was permitted, and its tool log is whole',
   workflow_hash: 'the workflow’s hash was attested',
   lens_hash: 'the lens version’s hash was attested',
 }
 
+/** `agents.workspace_settings.approval_default`: the verdict where no rule before decided. */
+export const approvalDefaults = ['allow', 'require_human', 'deny'] as const
+export type ApprovalDefault = (typeof approvalDefaults)[number]
+
 /** Verdicts of `agents.fn_evaluate_pre_run_policy`. */
 export const policyVerdicts = ['allow', 'deny', 'pause', 'require_approval'] as const
 export type PolicyVerdict = (typeof policyVerdicts)[number]
+
+/** Why a verdict is what it is: `agents.policy_evaluations.reason`. */
+export const policyReasons = [
+  'kill_switch',
+  'runner_paused',
+  'budget_used_up',
+  'parallel_limit',
+  'dark_launch',
+  'approval_default_allow',
+  'approval_default_require_human',
+  'approval_default_deny',
+  'approved',
+  'approval_denied',
+  'approval_expired',
+] as const
+export type PolicyReason = (typeof policyReasons)[number]
+
+/** When a verdict was given: with the permit, by a person, or at a renewal. */
+export const policyPhases = ['start', 'approval', 'renewal'] as const
+export type PolicyPhase = (typeof policyPhases)[number]

@@ -38,6 +38,27 @@ export const limits = {
   heartbeatFreshSeconds: 300,
   /** A failure on the heartbeat alone is judged once more after this long. */
   reevaluateSeconds: 60,
+  /** PE-2: a permit holds this long from when the edge asked for it, unless it is renewed; the edge asks again after a third. */
+  permitSeconds: 60,
+  permitRenewSeconds: 20,
+  /** By so much a claimed time, brought to the gateway's clock by the edge, may differ from it. */
+  claimedTimeSlackSeconds: 5,
+  /** A run awaits a person this long, where the policy says nothing else; and at most. */
+  approvalSeconds: 600,
+  approvalMaxSeconds: 24 * 3600,
+  /** Runs that one device may have under way, and how many of them one request renews. */
+  openRuns: 256,
+  renewalsPerRequest: 64,
+  /** What a device calls a run, where a person is asked. */
+  runLabelChars: 120,
+  /** Runners that one heartbeat reports (RH-2). */
+  runnersPerHeartbeat: 64,
+  /** Entries of one run's tool log. */
+  toolInvocationsPerRun: 10_000,
+  /** An XP job that failed so often is dead-lettered; the first retry comes after the floor, doubling to the ceiling. */
+  xpAttempts: 8,
+  xpRetryFloorSeconds: 5,
+  xpRetryCeilingSeconds: 3600,
   /** An outbox holds at most this many operations that have no result yet. */
   outboxEntries: 10_000,
   resendFloorSeconds: 10,

@@ -125,6 +125,44 @@ export const makeRunner = async (db: OwnerDatabase, device: Pick<Signatory, 'kid
 /** A lens version of an account that pins both hashes. */
 export const makeVersion = async (db: OwnerDatabase, lenser: string): Promise<Version> => {
   const [lensHash, workflowHash] = [Buffer.alloc(32, 4), Buffer.alloc(32, 5)]
-  const row = { lenser_id: lenser, lens_hash: lensHash, workflow_hash: workflowHash }
+  const named = { lenser_id: lenser, name: newUuidV7() }
+  const lens = await insert(db, 'lenses.lenses', named)
+  const workflow = await insert(db, 'lenses.workflows', named)
+  const row = {
+    lenser_id: lenser,
+    lens_id: lens,
+    number: 1,
+    lens_hash: lensHash,
+    workflow_id: workflow,
+    workflow_hash: workflowHash,
+  }
   return { id: await insert(db, 'lenses.versions', row), lensHash, workflowHash }
+}
+
+/** A battle that takes submissions. Returns its id. */
+export const makeBattle = (db: OwnerDatabase): Promise<string> => insert(db, 'battles.battles', { title: newUuidV7() })
+
+/** A contender in a battle of its own. Returns its id. */
+export const makeContender = async (
+  db: OwnerDatabase,
+  {
+    lenser,
+    kind = 'ai_runner',
+    battle,
+  }: { lenser: string; kind?: 'human' | 'ai_agent' | 'ai_runner'; battle?: string },
+): Promise<string> =>
+  insert(db, 'battles.contenders', { battle_id: battle ?? (await makeBattle(db)), kind, owner_lenser_id: lenser })
+
+/** A submission, for a contender where one is given, else in a battle of its own. Returns its id. */
+export const makeSubmission = async (
+  db: OwnerDatabase,
+  { lenser, contender }: { lenser: string; contender?: string | null },
+): Promise<string> => {
+  const { rows } = await db.query('SELECT battle_id FROM battles.contenders WHERE id = $1', [contender ?? null])
+  const battle = (rows[0] as { battle_id: string } | undefined)?.battle_id ?? (await makeBattle(db))
+  return insert(db, 'battles.submissions', {
+    battle_id: battle,
+    contender_id: contender ?? null,
+    submitter_lenser_id: lenser,
+  })
 }

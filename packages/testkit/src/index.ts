@@ -3,10 +3,13 @@ export { readTestEnvironment, type TestEnvironment, testVariables } from './env.
 export {
   type Account,
   makeAccount,
+  makeBattle,
+  makeContender,
   makeDevice,
   makeLegacyDevice,
   makeRunner,
   makeSession,
+  makeSubmission,
   makeVersion,
   type OwnerDatabase,
   type Signatory,

@@ -23,10 +23,17 @@ export const ConnectBody = body('connect', {
 /** Answer to the challenge that registration gave (DA-1, DA-2). */
 export const ChallengeBody = countedOperation('challenge', { device_id: Uuid, challenge: Bytes16 })
 
+/** RH-2: a runner that was alive on this device within the last minute, and how many runs it has under way. */
+export const RunnerBeat = Type.Object(
+  { runner_id: Uuid, open_runs: Type.Integer({ minimum: 0, maximum: limits.openRuns }) },
+  { additionalProperties: false },
+)
 /** DH-1, DH-2. `gateway_status` is informational and never used for authorization. */
 export const HeartbeatBody = counted('heartbeat', {
   daemon_version: ShortText(32),
   gateway_status: ShortText(64),
+  /** Those of the account's runners that are alive here, each once (RH-2). */
+  runners: Type.Optional(Type.Array(RunnerBeat, { maxItems: limits.runnersPerHeartbeat })),
 })
 
 /**
@@ -56,16 +63,38 @@ export const RunFile = Type.Object(
 )
 const RunFiles = Type.Array(RunFile, { maxItems: limits.runFiles })
 
-/** Asks for a run; the result is its id, the policy's verdict and the pinned hashes. */
+/** Asks for a run; the result is its permit: its id, the policy's verdict, the pinned hashes and how long it is covered. */
 export const RunStartBody = countedOperation('run_start', {
   /** SHA-256 over the canonical JSON array of the command's words. */
   command_hash: Bytes32,
   inputs: RunFiles,
+  /** What the device calls it, for whoever is asked to approve it; nothing rests on it. */
+  label: Type.Optional(Type.String({ minLength: 1, maxLength: limits.runLabelChars, pattern: '^[^\\p{C}]+$' })),
   runner_id: Type.Optional(Uuid),
   contender_id: Type.Optional(Uuid),
   submission_id: Type.Optional(Uuid),
   /** A `lenses.versions.id` that the run is pinned to (WT-2). */
   version_id: Type.Optional(Uuid),
+})
+
+/**
+ * Has the policy judge runs of this device again, so that their permits go on (PE-2); also how a device learns what its owner
+ * decided of one that awaits approval. No operation: each is judged at its store time, and the newest verdict holds.
+ */
+export const RunRenewBody = counted('run_renew', {
+  runs: Type.Array(Uuid, { minItems: 1, maxItems: limits.renewalsPerRequest }),
+})
+
+/**
+ * One entry of a run's tool log (WT-3, R12): logged before the tool is used. `seq` counts from 1 without a gap; the result is
+ * the policy's verdict on the tool.
+ */
+export const ToolInvocationBody = countedOperation('tool_invocation', {
+  run_id: Uuid,
+  seq: Type.Integer({ minimum: 1, maximum: limits.toolInvocationsPerRun }),
+  tool: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$' }),
+  /** SHA-256 over the canonical JSON of the tool's arguments. */
+  arguments_hash: Bytes32,
 })
 
 /**
@@ -85,6 +114,12 @@ export const AttestationBody = countedOperation('attestation', {
   ended_at: UnixMilliseconds,
   exit_code: Nullable(Type.Integer({ minimum: 0, maximum: 255 })),
   signal: Nullable(Type.String({ pattern: '^SIG[A-Z0-9]{1,12}$' })),
+  /** Entries of the run's tool log; absent: none. */
+  tool_invocations: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.toolInvocationsPerRun })),
+  /** What ran it, for what and pinned to what; where given, as the permit has it (trust.md, rule 5). */
+  runner_id: Type.Optional(Nullable(Uuid)),
+  contender_id: Type.Optional(Nullable(Uuid)),
+  version_id: Type.Optional(Nullable(Uuid)),
   signed: Type.Optional(Type.Boolean()),
   gateway_verified: Type.Optional(Type.Boolean()),
   device_trusted: Type.Optional(Type.Boolean()),
@@ -97,6 +132,9 @@ export type RotateBody = Static<typeof RotateBody>
 export type LifecycleBody = Static<typeof LifecycleBody>
 export type CanaryBody = Static<typeof CanaryBody>
 export type HeartbeatBody = Static<typeof HeartbeatBody>
+export type RunnerBeat = Static<typeof RunnerBeat>
+export type RunRenewBody = Static<typeof RunRenewBody>
+export type ToolInvocationBody = Static<typeof ToolInvocationBody>
 export type RunFile = Static<typeof RunFile>
 export type RunStartBody = Static<typeof RunStartBody>
 export type AttestationBody = Static<typeof AttestationBody>

@@ -1,7 +1,7 @@
 import Type, { type Static } from 'typebox'
-import { deviceLevels } from '../ladders.ts'
+import { approvalDefaults, deviceLevels } from '../ladders.ts'
 import { limits } from '../limits.ts'
-import { Bytes32, Bytes64, body, operation, ShortText, UnixSeconds, Uuid } from './common.ts'
+import { Bytes32, Bytes64, body, Nullable, operation, ShortText, UnixSeconds, Uuid } from './common.ts'
 
 /** A name that people see in lists: whatever they can read, and nothing that a terminal obeys. */
 const Name = Type.String({ minLength: 1, maxLength: limits.deviceNameChars, pattern: '^[^\\p{C}]+$' })
@@ -73,6 +73,40 @@ export const ListBody = body('list', {
 })
 /** Binds a runner of the account to one of its devices; made by `name` where it does not exist (RH-1). */
 export const RunnerBindBody = operation('runner_bind', { name: ShortText(64), device_id: Uuid })
+/** The account's runners with the devices that they are bound to (RH-1). */
+export const RunnersBody = body('runners', {})
+/** Ends a runner's binding; by its id. Its runs in flight keep what they had. */
+export const RunnerUnbindBody = operation('runner_unbind', { runner_id: Uuid })
+
+/** The account's pre-run policy, and how much of it is used up. */
+export const PolicyShowBody = body('policy_show', {})
+/** What the policy would say of a run just now; nothing is recorded and nothing permitted. */
+export const PolicyTestBody = body('policy_test', { version_id: Type.Optional(Uuid) })
+/** Changes members of the account's pre-run policy; those that are absent stay. `null`: no bound. */
+export const PolicySetBody = operation('policy_set', {
+  approval_default: Type.Optional(Type.Enum([...approvalDefaults])),
+  runner_paused: Type.Optional(Type.Boolean()),
+  daily_runs: Type.Optional(Nullable(Type.Integer({ minimum: 0, maximum: 1_000_000 }))),
+  max_parallel_runs: Type.Optional(Nullable(Type.Integer({ minimum: 0, maximum: 10_000 }))),
+  /** Runs of so many workflows in a hundred are let through, by a stable hash of the workflow's id. */
+  dark_launch_percent: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 })),
+  /** How long a run awaits a person. */
+  approval_seconds: Type.Optional(Type.Integer({ minimum: 10, maximum: limits.approvalMaxSeconds })),
+  /** Tools that no run may use; `mcp/*` denies all that begin with `mcp/`. */
+  denied_tools: Type.Optional(
+    Type.Array(Type.String({ pattern: '^[A-Za-z0-9*][A-Za-z0-9._:/-]{0,127}\\*?$' }), { maxItems: 256 }),
+  ),
+})
+/** Runs that await a person's approval, and those decided of late. */
+export const ApprovalsBody = body('approvals', {})
+/** A person's answer to a run that awaits one. */
+export const ApprovalDecideBody = operation('approval_decide', {
+  run_id: Uuid,
+  decision: Type.Enum(['approve', 'deny']),
+  reason: Type.Optional(ShortText(200)),
+})
+/** Why a run, a submission or a device of the account has the level that it has; by its id. */
+export const ExplainBody = body('explain', { id: Uuid })
 /** What the gateway knows of the signer; a device or a session may ask. */
 export const StatusBody = body('status', { keys_number: Type.Optional(Type.Integer({ minimum: 0 })) })
 /** AU-4: verifies the account's own audit chain. */
@@ -84,6 +118,14 @@ export type ApproveBody = Static<typeof ApproveBody>
 export type RevokeBody = Static<typeof RevokeBody>
 export type ListBody = Static<typeof ListBody>
 export type RunnerBindBody = Static<typeof RunnerBindBody>
+export type RunnersBody = Static<typeof RunnersBody>
+export type RunnerUnbindBody = Static<typeof RunnerUnbindBody>
+export type PolicyShowBody = Static<typeof PolicyShowBody>
+export type PolicyTestBody = Static<typeof PolicyTestBody>
+export type PolicySetBody = Static<typeof PolicySetBody>
+export type ApprovalsBody = Static<typeof ApprovalsBody>
+export type ApprovalDecideBody = Static<typeof ApprovalDecideBody>
+export type ExplainBody = Static<typeof ExplainBody>
 export type StatusBody = Static<typeof StatusBody>
 export type AuditVerifyBody = Static<typeof AuditVerifyBody>
 export type SuspendBody = Static<typeof SuspendBody>

@@ -10,6 +10,8 @@ const appliers: Readonly<Record<AppliedKind, string>> = {
   lifecycle: 'devices.fn_device_lifecycle',
   canary: 'devices.fn_device_canary',
   run_start: 'execution.fn_run_start',
+  run_renew: 'execution.fn_run_renew',
+  tool_invocation: 'agents.fn_record_tool_invocation',
   attestation: 'execution.fn_record_execution_attestation',
 }
 

@@ -2,7 +2,15 @@ import type { Delivery } from '@lenserfight/bus'
 import { decodeVerifiedBatch, kinds, kindsOf, okSubject, type VerifiedItem } from '@lenserfight/schemas'
 
 /** What the trust-evaluator applies, in the order in which one batch's are: what later ones rest on comes first. */
-export const appliedKinds = ['heartbeat', 'run_start', 'attestation', 'lifecycle', 'canary'] as const
+export const appliedKinds = [
+  'heartbeat',
+  'run_start',
+  'run_renew',
+  'tool_invocation',
+  'attestation',
+  'lifecycle',
+  'canary',
+] as const
 export type AppliedKind = (typeof appliedKinds)[number]
 
 /** One verified envelope and the kind of its batch. */

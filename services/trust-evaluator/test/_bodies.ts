@@ -1,4 +1,5 @@
 import { newUuidV7 } from '@lenserfight/envelope'
+import { makeSubmission, makeVersion } from '@lenserfight/testkit'
 import { type Device, hashOf, type Outcome, type World } from './_world.ts'
 
 type Body = Record<string, unknown>
@@ -62,12 +63,8 @@ export const addRunner = async (world: World, device: Device): Promise<string> =
   return runner
 }
 
-export const addVersion = (world: World, lenser: string): Promise<string> =>
-  world.insert('lenses.versions', {
-    lenser_id: lenser,
-    lens_hash: Buffer.alloc(32, 4),
-    workflow_hash: Buffer.alloc(32, 5),
-  })
+export const addVersion = async (world: World, lenser: string): Promise<string> =>
+  (await makeVersion(world.owner, lenser)).id
 
 export const addSetting = async (world: World): Promise<Setting> => {
   const lenser = await world.addLenser()
@@ -76,7 +73,7 @@ export const addSetting = async (world: World): Promise<Setting> => {
 }
 
 export const addSubmission = (world: World, lenser: string, contender: string | null = null): Promise<string> =>
-  world.insert('battles.submissions', { submitter_lenser_id: lenser, contender_id: contender })
+  makeSubmission(world.owner, { lenser, contender })
 
 /** A heartbeat, then a run with everything named; its permit. */
 export const startRun = async (world: World, { device, runner, version }: Setting, more: Body = {}): Promise<Body> => {

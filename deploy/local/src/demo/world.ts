@@ -10,14 +10,21 @@ export interface Contest {
 export async function makeContest(owner: PgConnection, lenser: string): Promise<Contest> {
   return withClient(owner, async (client) => {
     const made = await client.query<{ version: string; submission: string }>(
-      `WITH version AS (
-         INSERT INTO lenses.versions (lenser_id, lens_hash, workflow_hash)
-         VALUES ($1, sha256('the lens'), sha256('the workflow')) RETURNING id
+      `WITH lens AS (
+         INSERT INTO lenses.lenses (lenser_id, name) VALUES ($1, 'sorting') RETURNING id
+       ), workflow AS (
+         INSERT INTO lenses.workflows (lenser_id, name) VALUES ($1, 'sort-backwards') RETURNING id
+       ), version AS (
+         INSERT INTO lenses.versions (lenser_id, lens_id, number, lens_hash, workflow_id, workflow_hash)
+         SELECT $1, lens.id, 1, sha256('the lens'), workflow.id, sha256('the workflow') FROM lens, workflow RETURNING id
+       ), battle AS (
+         INSERT INTO battles.battles (title) VALUES ('who sorts best') RETURNING id
        ), contender AS (
-         INSERT INTO battles.contenders (kind, owner_lenser_id) VALUES ('ai_runner', $1) RETURNING id
+         INSERT INTO battles.contenders (battle_id, kind, owner_lenser_id)
+         SELECT battle.id, 'ai_runner', $1 FROM battle RETURNING id, battle_id
        )
-       INSERT INTO battles.submissions (contender_id, submitter_lenser_id)
-       SELECT contender.id, $1 FROM contender
+       INSERT INTO battles.submissions (battle_id, contender_id, submitter_lenser_id)
+       SELECT contender.battle_id, contender.id, $1 FROM contender
        RETURNING id AS submission, (SELECT id FROM version) AS version`,
       [lenser],
     )

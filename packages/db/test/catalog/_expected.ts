@@ -83,9 +83,13 @@ export const serviceRoles = Object.keys(grantedFunctions).filter((role) => role.
 /** What people may read of their own; nobody may do more with any table, and no other role anything with one. */
 export const readableByTheirOwners = [
   'agents.ai_lensers',
+  'agents.approvals',
   'agents.policy_evaluations',
+  'agents.quotas',
+  'agents.tool_invocations',
   'agents.workspace_settings',
   'audit.hash_chains',
+  'battles.battles',
   'battles.contenders',
   'battles.submissions',
   'devices.compromises',
@@ -99,12 +103,16 @@ export const readableByTheirOwners = [
   'execution.runs',
   'execution.trust_evaluations',
   'lensers.profiles',
+  'lenses.lenses',
+  'lenses.version_changes',
   'lenses.versions',
+  'lenses.workflows',
 ]
 
 /** Evidence: never changed, never removed. */
 export const appendOnly = [
   'agents.policy_evaluations',
+  'agents.tool_invocations',
   'audit.hash_chains',
   'devices.compromises',
   'devices.identity_forks',
@@ -113,5 +121,6 @@ export const appendOnly = [
   'execution.links',
   'execution.runs',
   'execution.trust_evaluations',
+  'lenses.version_changes',
   'public.migrations',
 ]

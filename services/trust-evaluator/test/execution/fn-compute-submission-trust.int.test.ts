@@ -1,4 +1,5 @@
 import { newUuidV7 } from '@lenserfight/envelope'
+import { makeBattle, makeContender } from '@lenserfight/testkit'
 import test from 'ava'
 import fc from 'fast-check'
 import {
@@ -136,7 +137,8 @@ test.serial('a submission of another account is not the requester’s: unverifie
 
 test.serial('a submission of another contender than the run’s does not lift it', async (t) => {
   const setting = await addSetting(world)
-  const contender = () => world.insert('battles.contenders', { kind: 'ai_agent', owner_lenser_id: setting.lenser })
+  const battle = await makeBattle(world.owner)
+  const contender = () => makeContender(world.owner, { kind: 'ai_agent', lenser: setting.lenser, battle })
   const permit = await startRun(world, setting, { contender_id: await contender() })
   await world.send(setting.device, attestation(permit))
   t.is(await levelOf(permit.run_id), 'fully_trusted')

@@ -14,14 +14,19 @@ const isStored = async (runId: unknown): Promise<boolean> =>
 
 test('AC-3: policy_passed needs the recorded verdict allow', async (t) => {
   const setting = await addSetting(world)
-  await world.owner.query(`INSERT INTO agents.workspace_settings VALUES ($1, 'require_human')`, [setting.lenser])
+  await world.owner.query(
+    `INSERT INTO agents.workspace_settings (lenser_id, approval_default) VALUES ($1, 'require_human')`,
+    [setting.lenser],
+  )
   const { result } = await runAndAttest(world, setting, { policy_passed: true })
   t.like(result, { level: 'execution_verified', reason: 'policy_passed' })
 })
 
 test('PE-3: of a run whose verdict was deny no attestation is stored', async (t) => {
   const setting = await addSetting(world)
-  await world.owner.query(`INSERT INTO agents.workspace_settings VALUES ($1, 'deny')`, [setting.lenser])
+  await world.owner.query(`INSERT INTO agents.workspace_settings (lenser_id, approval_default) VALUES ($1, 'deny')`, [
+    setting.lenser,
+  ])
   const permit = await startRun(world, setting)
   t.is(permit.verdict, 'deny')
   t.is((await world.send(setting.device, attestation(permit))).code, 'policy_denied')

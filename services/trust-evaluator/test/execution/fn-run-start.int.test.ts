@@ -1,4 +1,5 @@
 import { newUuidV7 } from '@lenserfight/envelope'
+import { makeBattle, makeContender } from '@lenserfight/testkit'
 import test from 'ava'
 import { addRunner, addSetting, addSubmission, addVersion, heartbeat, runStart, type Setting } from '../_bodies.ts'
 import { bytesOf, createWorld, hashOf, type World } from '../_world.ts'
@@ -93,7 +94,7 @@ test('law 2: the same operation in two transactions at once is once', async (t) 
 
 test('what another account owns is refused as if it did not exist, and nothing is stored', async (t) => {
   const [mine, other] = [await addSetting(world), await addSetting(world)]
-  const contender = await world.insert('battles.contenders', { kind: 'ai_agent', owner_lenser_id: other.lenser })
+  const contender = await makeContender(world.owner, { kind: 'ai_agent', lenser: other.lenser })
   const cases = {
     unknown_runner: [{ runner_id: other.runner }, { runner_id: newUuidV7() }],
     unknown_contender: [{ contender_id: contender }, { contender_id: newUuidV7() }],
@@ -128,8 +129,11 @@ test('two at once for one submission: one has it', async (t) => {
 
 test('a run without a contender is its submission’s contender’s; another contender’s submission is refused', async (t) => {
   const setting = await addSetting(world)
+  const battle = await makeBattle(world.owner)
   const [agent, human] = await Promise.all(
-    ['ai_agent', 'human'].map((kind) => world.insert('battles.contenders', { kind, owner_lenser_id: setting.lenser })),
+    (['ai_agent', 'human'] as const).map((kind) =>
+      makeContender(world.owner, { kind, lenser: setting.lenser, battle }),
+    ),
   )
   const submit = () => addSubmission(world, setting.lenser, agent)
   const adopted = await world.send(setting.device, runStart({ submission_id: await submit() }))
