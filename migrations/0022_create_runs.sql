@@ -144,29 +144,135 @@ CREATE POLICY links_own ON execution.links FOR SELECT TO authenticated
   USING (run_id IN (SELECT id FROM execution.runs));
 GRANT SELECT ON execution.links TO authenticated;
 
--- The policy's verdict on a run before it starts, recorded (PE-1). The account's approval default is the last rule, for
--- what none before it decided; it is the only one yet.
-CREATE FUNCTION agents.fn_evaluate_pre_run_policy(p_run_id uuid) RETURNS agents.policy_evaluations
+-- Whole milliseconds since 1970: how edges are told the times of a permit.
+CREATE FUNCTION execution.fn_unix_ms(p_time timestamptz) RETURNS bigint
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT floor(extract(epoch FROM p_time) * 1000)::bigint
+$$;
+
+-- Where a workflow stands in a dark launch, 0 to 99: the first four bytes of the SHA-256 of its id's text, as one number, mod 100.
+-- The id alone decides, so what is let in at one percentage stays in at every higher one.
+CREATE FUNCTION agents.fn_launch_place(p_workflow_id uuid) RETURNS integer
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT (('x' || left(encode(sha256(convert_to(p_workflow_id::text, 'UTF8')), 'hex'), 8))::bit(32)::bigint % 100)::integer
+$$;
+
+-- The pre-run policy's order; the first rule that decides is the verdict's reason. Pure: of an account without settings all
+-- members are null. A run without a workflow is inside every dark launch.
+CREATE FUNCTION agents.fn_policy_verdict(
+  p_settings agents.workspace_settings, p_workflow_id uuid, p_budget_is_used boolean, p_parallel_is_reached boolean,
+  OUT verdict text, OUT reason text
+)
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  reason := CASE
+    WHEN p_settings.global_kill_switch THEN 'kill_switch'
+    WHEN p_settings.runner_paused THEN 'runner_paused'
+    WHEN p_budget_is_used THEN 'budget_used_up'
+    WHEN p_parallel_is_reached THEN 'parallel_limit'
+    WHEN agents.fn_launch_place(p_workflow_id) >= p_settings.dark_launch_percent THEN 'dark_launch'
+    ELSE 'approval_default_' || coalesce(p_settings.approval_default, 'allow')
+  END;
+  verdict := CASE reason
+    WHEN 'approval_default_allow' THEN 'allow'
+    WHEN 'approval_default_require_human' THEN 'require_approval'
+    WHEN 'runner_paused' THEN 'pause'
+    ELSE 'deny'
+  END;
+END
+$$;
+
+-- How much of their bounds accounts have used. Today's runs (UTC) are those that were allowed at their start or by a person;
+-- parallel ones those under way, as execution.open_runs has them. What awaits a person holds its place in both until it is
+-- decided or its time is over: nobody judges it again when it is approved, so an approval would pass the bound otherwise.
+CREATE FUNCTION agents.fn_used(p_lensers uuid[])
+RETURNS TABLE (lenser_id uuid, runs_today bigint, parallel_runs bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY
+  SELECT l.id,
+         (SELECT count(*) FROM agents.policy_evaluations e
+           WHERE e.lenser_id = l.id AND e.verdict = 'allow' AND e.phase <> 'renewal'
+             AND e.evaluated_at >= date_trunc('day', now(), 'UTC'))
+         + (SELECT count(*) FROM agents.approvals a
+             WHERE a.lenser_id = l.id AND a.decision IS NULL AND a.expires_at > now()),
+         (SELECT count(*) FROM execution.open_runs o WHERE o.lenser_id = l.id AND o.open_until > now())
+    FROM unnest(p_lensers) AS l (id);
+END
+$$;
+
+-- Has whoever else judges runs of these accounts wait until this transaction ends, where a bound is to be counted against:
+-- two that counted at once would both pass it. Returns the accounts that have a bound.
+CREATE FUNCTION agents.fn_lock_bounds(p_lensers uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-  v_lenser uuid;
-  v_default text;
-  v_evaluation agents.policy_evaluations;
 BEGIN
-  SELECT r.requester_lenser_id, coalesce(s.approval_default, 'allow')
-    INTO STRICT v_lenser, v_default
-    FROM execution.runs r
-    LEFT JOIN agents.workspace_settings s ON s.lenser_id = r.requester_lenser_id
-   WHERE r.id = p_run_id;
-  INSERT INTO agents.policy_evaluations (run_id, lenser_id, phase, asked_at, verdict, reason)
-  VALUES (
-    p_run_id, v_lenser, 'start', now(),
-    CASE v_default WHEN 'allow' THEN 'allow' WHEN 'require_human' THEN 'require_approval' ELSE 'deny' END,
-    'approval_default_' || v_default)
-  RETURNING * INTO v_evaluation;
-  RETURN v_evaluation;
+  RETURN ARRAY(
+    SELECT q.lenser_id FROM agents.quotas q
+     WHERE q.lenser_id = ANY (p_lensers) AND (q.daily_runs IS NOT NULL OR q.max_parallel_runs IS NOT NULL)
+     ORDER BY q.lenser_id FOR NO KEY UPDATE);
+END
+$$;
+
+-- The policy's verdict on runs before they start, recorded (PE-1), in the order in which they are named; p_digests are those
+-- of the envelopes that asked for them, p_bounded the accounts of which agents.fn_lock_bounds holds the bounds. What is allowed
+-- is covered for 60 s from when the broker stored the request (PE-2); what needs a person begins to await one.
+CREATE FUNCTION agents.fn_evaluate_pre_run_policy(p_run_ids uuid[], p_digests bytea[], p_bounded uuid[])
+RETURNS TABLE (
+  run_id uuid, verdict text, reason text, covered_until timestamptz, denied_tools text[], approval_expires_at timestamptz
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY
+  WITH asked AS MATERIALIZED (
+    SELECT n.place, n.digest, r.id, r.requester_lenser_id AS lenser, r.device_id, r.workflow_id, r.started_at,
+           s, q.daily_runs, q.max_parallel_runs, u.runs_today, u.parallel_runs,
+           (agents.fn_policy_verdict(s, r.workflow_id, false, false)).verdict IN ('allow', 'require_approval') AS takes
+      FROM unnest(p_run_ids, p_digests) WITH ORDINALITY AS n (run_id, digest, place)
+      JOIN execution.runs r ON r.id = n.run_id
+      LEFT JOIN agents.workspace_settings s ON s.lenser_id = r.requester_lenser_id
+      LEFT JOIN agents.quotas q ON q.lenser_id = r.requester_lenser_id
+      LEFT JOIN agents.fn_used(p_bounded) u ON u.lenser_id = r.requester_lenser_id
+  ), counted AS (
+    -- Those before it take a place each, of both bounds, as long as both have one left.
+    SELECT a.*, greatest(0, least(
+             count(*) FILTER (WHERE a.takes)
+               OVER (PARTITION BY a.lenser ORDER BY a.place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+             a.daily_runs - a.runs_today, a.max_parallel_runs - a.parallel_runs)) AS taken
+      FROM asked a
+  ), judged AS MATERIALIZED (
+    SELECT c.*, v.verdict AS said, v.reason AS because,
+           CASE v.verdict WHEN 'allow' THEN c.started_at + make_interval(secs => devices.fn_limit('permitSeconds'))
+           END AS covered,
+           CASE v.verdict WHEN 'require_approval' THEN now() + make_interval(
+             secs => coalesce((c.s).approval_seconds, devices.fn_limit('approvalSeconds'))) END AS expires
+      FROM counted c, agents.fn_policy_verdict(
+             c.s, c.workflow_id, c.runs_today + c.taken >= c.daily_runs,
+             c.parallel_runs + c.taken >= c.max_parallel_runs) v
+  ), recorded AS (
+    INSERT INTO agents.policy_evaluations AS e
+      (run_id, lenser_id, phase, verdict, reason, asked_at, digest, covered_until)
+    SELECT j.id, j.lenser, 'start', j.said, j.because, j.started_at, j.digest, j.covered FROM judged j ORDER BY j.place
+  ), awaiting AS (
+    INSERT INTO agents.approvals AS a (run_id, lenser_id, requested_at, expires_at)
+    SELECT j.id, j.lenser, now(), j.expires FROM judged j WHERE j.expires IS NOT NULL ORDER BY j.place
+  ), opened AS (
+    INSERT INTO execution.open_runs AS o (run_id, lenser_id, device_id, open_until)
+    SELECT j.id, j.lenser, j.device_id, coalesce(j.covered, j.expires)
+      FROM judged j WHERE j.takes AND j.said IN ('allow', 'require_approval') ORDER BY j.place
+  )
+  SELECT j.id, j.said, j.because, j.covered, coalesce((j.s).denied_tools, '{}'), j.expires FROM judged j;
 END
 $$;
 

@@ -1,4 +1,5 @@
 import { newUuidV7 } from '@lenserfight/envelope'
+import { limits } from '@lenserfight/schemas'
 import { makeBattle, makeContender } from '@lenserfight/testkit'
 import test from 'ava'
 import { addRunner, addSetting, addSubmission, addVersion, heartbeat, runStart, type Setting } from '../_bodies.ts'
@@ -27,16 +28,26 @@ test('a run is the device owner’s; its permit pins what was named', async (t) 
   const stored = Date.now() - 2000
   const body = runStart({ runner_id: setting.runner, version_id: setting.version })
   const { result } = await world.send(setting.device, body, { stored })
+  const run = await world.one<Record<string, unknown>>('SELECT * FROM execution.runs WHERE id = $1', [result.run_id])
+  const version = await world.one<{ workflow_id: string }>('SELECT workflow_id FROM lenses.versions WHERE id = $1', [
+    setting.version,
+  ])
   t.deepEqual(result, {
     run_id: result.run_id,
     verdict: 'allow',
     reason: 'approval_default_allow',
     version_id: setting.version,
     lens_hash: hashOf(4),
+    workflow_id: version.workflow_id,
     workflow_hash: hashOf(5),
+    runner_id: setting.runner,
+    contender_id: null,
     level: 'agent_verified',
+    issued_at: (run.issued_at as Date).getTime(),
+    covered_until: stored + limits.permitSeconds * 1000,
+    denied_tools: [],
+    approval_expires_at: null,
   })
-  const run = await world.one<Record<string, unknown>>('SELECT * FROM execution.runs WHERE id = $1', [result.run_id])
   t.like(run, {
     requester_lenser_id: setting.lenser,
     device_id: setting.device.id,
