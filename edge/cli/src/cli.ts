@@ -1,11 +1,14 @@
 import yargs, { type Argv } from 'yargs'
 import manifest from '../package.json' with { type: 'json' }
 import type { Choose } from './grammar/act.ts'
+import { approvalCommands } from './grammar/approvals.ts'
 import { configCommands } from './grammar/config.ts'
 import { deviceCommands } from './grammar/devices.ts'
 import { doctorCommand } from './grammar/doctor.ts'
 import { machineCommands } from './grammar/machine.ts'
+import { policyCommands } from './grammar/policy.ts'
 import { noDashes, runCommand } from './grammar/run.ts'
+import { runnerCommands } from './grammar/runners.ts'
 import { sessionCommands } from './grammar/session.ts'
 
 export type { Act } from './grammar/act.ts'
@@ -20,10 +23,25 @@ const rewordings: readonly (readonly [RegExp, string])[] = [
   [/^Not enough arguments following: (\S+)$/, '--$1 needs a value'],
 ]
 
+/** What the parser knows of the command that it was at: its form first, as `$0 gateway approve-device <id>`. */
+interface AtCommand {
+  readonly getUsage?: () => readonly (readonly string[])[]
+}
+
+const tooFew = /^Not enough non-option arguments: got (\d+),/
+
+/** Which argument is missing, with the whole form of the command. */
+const missingOf = (given: number, at: AtCommand | undefined): string => {
+  const form = at?.getUsage?.()[0]?.[0]?.replace('$0', 'lf') ?? ''
+  const name = form.match(/<[^>]+>/g)?.[given]
+  return name === undefined ? 'an argument is missing' : `${name} is missing: ${form}`
+}
+
 /** The parser's words for people: in one line, and saying what to do where it counts words. */
-const inWords = (message: string, argv: readonly string[]): string => {
+const inWords = (message: string, argv: readonly string[], at: AtCommand | undefined): string => {
   if (argv[0] === 'run' && !argv.includes('--')) return noDashes
-  if (message.startsWith('Not enough non-option arguments')) return 'an argument is missing'
+  const given = tooFew.exec(message)?.[1]
+  if (given !== undefined) return missingOf(Number(given), at)
   const line = message.replaceAll(/\s+/g, ' ').trim()
   return rewordings.reduce((told, [form, words]) => told.replace(form, words), line)
 }
@@ -46,15 +64,22 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     .version(manifest.version)
     .alias({ help: 'h', version: 'V' })
     .exitProcess(false)
-    .fail((message, error) => onUsage(inWords(message ?? error?.message ?? 'unknown', argv)))
+    .fail((message, error, at) => onUsage(inWords(message ?? error?.message ?? 'unknown', argv, at as AtCommand)))
   sessionCommands(cli, choose)
   runCommand(cli, choose, argv)
   configCommands(cli, choose)
   cli.command('gateway', 'Devices, runners, daemon and audit', (gateway) => {
     deviceCommands(gateway, choose)
+    runnerCommands(gateway, choose)
+    approvalCommands(gateway, choose)
+    policyCommands(gateway, choose)
     machineCommands(gateway, choose)
     doctorCommand(gateway, choose)
-    return gateway.demandCommand(1, noCommand).example('$0 gateway doctor', 'what is wrong here, if anything is')
+    return gateway
+      .demandCommand(1, noCommand)
+      .example('$0 gateway doctor', 'what is wrong here, if anything is')
+      .example('$0 gateway approvals --watch', 'runs that await you')
+      .example('$0 gateway policy set --approval require-human', 'each run awaits a person')
   })
   return cli.example('$0 login --dev', 'sign in at the local stack').example('$0 run -- make test', 'run and attest')
 }

@@ -41,6 +41,10 @@ const writeAll = (fd: number, text: string): void => {
 const controls = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu
 export const plain = (text: string): string => text.replace(controls, '\u{fffd}')
 
+/** A name as one word of a command line that people copy, whatever is in it. */
+export const wordOf = (text: string): string =>
+  /^[\w.@%+:,/][\w.@%+:,/-]*$/.test(text) ? text : `'${plain(text).replaceAll("'", `'\\''`)}'`
+
 /** The same text for programs, with nothing in it that a terminal would act upon. */
 export const jsonOf = (value: object): string =>
   JSON.stringify(value).replace(controls, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`)

@@ -71,7 +71,15 @@ const commands = [
   'gateway suspend-device',
   'gateway reinstate-device',
   'gateway rotate-device',
+  'gateway runners',
   'gateway runners bind',
+  'gateway runners unbind',
+  'gateway approvals',
+  'gateway approvals approve',
+  'gateway approvals deny',
+  'gateway policy show',
+  'gateway policy test',
+  'gateway policy set',
   'gateway identity init',
   'gateway identity show',
   'gateway identity export-public',
@@ -150,7 +158,10 @@ test.serial('who names no command is shown which there are', (t) => {
 test.serial('what is wrong is said in words of the command line', (t) => {
   for (const [words, said] of [
     ['run make test', /give the command after --/],
-    ['gateway approve-device', /an argument is missing/],
+    ['gateway approve-device', /<id> is missing: lf gateway approve-device <id>/],
+    ['gateway policy set', /say what to set/],
+    ['gateway policy set --daily-runs many', /whole number from 0 to 1000000.*many/],
+    ['gateway approvals --watch', /--watch is for a terminal/],
     ['gateway devices --trust nobody', /Choices: "pending"/],
     ['run --runner nightly -- true', /an id is needed.*nightly/],
     ['run --submission 1 -- true', /an id is needed/],
@@ -401,7 +412,7 @@ test('groups of commands have examples too, and every argument says what it is',
     'sessions',
     'api-keys',
     'gateway',
-    'gateway runners',
+    'gateway policy',
     'gateway identity',
     'gateway audit',
   ]
@@ -434,6 +445,60 @@ test('options are spoken of as people write them, and -h is help', async (t) => 
   t.deepEqual([status, stderr, stdout.split('\n')[0]], [0, '', 'lf gateway'])
 })
 
+/** What a command line is refused with, by the grammar alone. */
+const refusal = async (...words: string[]): Promise<string> => {
+  const refuse = (message: string): never => {
+    throw new CodedError('usage', message)
+  }
+  try {
+    await createCli(words, () => {}, refuse).parseAsync()
+    return ''
+  } catch (error) {
+    return (error as CodedError).detail ?? String(error)
+  }
+}
+
+test('what is missing is named, with the whole form of the command', async (t) => {
+  t.is(await refusal('config', 'set'), '<name> is missing: lf config set <name> <value>')
+  t.is(await refusal('config', 'set', 'runner'), '<value> is missing: lf config set <name> <value>')
+  t.is(await refusal('gateway', 'suspend-device'), '<id> is missing: lf gateway suspend-device <id>')
+  t.is(await refusal('gateway', 'runners', 'bind'), '<name> is missing: lf gateway runners bind <name>')
+  t.is(await refusal('gateway', 'approvals', 'deny', '--yes'), '<run> is missing: lf gateway approvals deny <run>')
+  for (const words of ['gateway runners nightly', 'gateway approvals 019d3c5e', 'gateway policy']) {
+    t.not(await refusal(...words.split(' ')), '', words)
+  }
+})
+
+test('what a policy is set to is understood in its bounds, or refused', async (t) => {
+  const set = (...words: string[]) => refusal('gateway', 'policy', 'set', ...words)
+  for (const words of [
+    ['--approval', 'require-human', '--lenser-paused', 'on', '--daily-runs', '0', '--max-parallel', 'none'],
+    ['--dark-launch', '0', '--approval-seconds', '10', '--deny-tool', 'mcp/*', '--deny-tool', '*', '--allow-tool', 'a'],
+    ['--dark-launch', '100', '--approval-seconds', '86400', '--daily-runs', '1000000', '--max-parallel', '10000'],
+  ]) {
+    t.is(await set(...words), '', words.join(' '))
+  }
+  for (const [said, ...words] of [
+    [/Choices: "allow", "require-human", "deny"/, '--approval', 'require_human'],
+    [/Choices: "on", "off"/, '--lenser-paused', 'yes'],
+    [/0 to 1000000 is needed, not -1/, '--daily-runs=-1'],
+    [/0 to 1000000 is needed, not 1000001/, '--daily-runs', '1000001'],
+    [/0 to 10000 is needed, not 1.5/, '--max-parallel', '1.5'],
+    [/0 to 100 is needed, not 101/, '--dark-launch', '101'],
+    [/0 to 100 is needed, not none/, '--dark-launch', 'none'],
+    [/10 to 86400 is needed, not 9/, '--approval-seconds', '9'],
+    [/as in mcp\/read.*not a b/, '--deny-tool', 'a b'],
+    [/say one of on, off/, '--lenser-paused', 'on', '--lenser-paused', 'off'],
+    [/Unknown argument: agent-paused/, '--agent-paused', 'on'],
+  ] as const) {
+    t.regex(await set(...words), said, words.join(' '))
+  }
+})
+
+test('suspend-device takes the --yes that scripts say everywhere', async (t) => {
+  t.is(await refusal('gateway', 'suspend-device', 'laptop', '--yes'), '')
+})
+
 test('an id, a name or a reason that looks like a number stays what was typed', async (t) => {
   const refuse = (message: string): never => {
     throw new CodedError('usage', message)
@@ -442,6 +507,8 @@ test('an id, a name or a reason that looks like a number stays what was typed', 
   for (const typed of ['0012', '1e234567', '12345678901234567890', '0x10', '00000000-0000-4000-8000-000000000001']) {
     t.like(await parse('gateway', 'revoke-device', typed, '--reason', typed), { id: typed, reason: typed })
     t.like(await parse('gateway', 'operation', typed), { id: typed })
+    t.like(await parse('gateway', 'runners', 'unbind', typed), { name: typed })
+    t.like(await parse('gateway', 'approvals', 'deny', typed, '--reason', typed), { run: typed, reason: typed })
     t.like(await parse('gateway', 'identity', 'init', '--name', typed), { name: typed })
   }
 })

@@ -16,6 +16,7 @@ import type { Context } from '../context.ts'
 import { findProjectSecrets } from '../project/config.ts'
 import { type Facts, gatherFacts } from './facts.ts'
 import { askGateway, type Heard } from './gateway.ts'
+import { checkPolicy } from './policy.ts'
 
 /** The share of a deadline after which a check goes on without what would be good to know. */
 const patience = 0.6
@@ -84,6 +85,7 @@ export const checksOf = (context: Context, deadlineMs: number): readonly Check[]
       },
     },
     { name: 'daemon', late: 'daemon_unreachable', ask: async () => judgeDaemon(await facts().daemon()) },
+    { name: 'policy', late: 'answer_timeout', ask: () => checkPolicy(context, hear) },
     {
       name: 'transport',
       late: 'gateway_unreachable',

@@ -1,7 +1,7 @@
 import { type DeviceLevel, deviceLevels } from '@lenserfight/schemas'
 import type { Argv } from 'yargs'
 import { readDuration, readPastTime } from '../times.ts'
-import { asVoid, type Choose, name as nameForm, reason as reasonForm, rotationSeconds } from './act.ts'
+import { asVoid, type Choose, reason as reasonForm, rotationSeconds } from './act.ts'
 
 const idHelp = 'Its id, 8 or more characters that only its id begins with, or its name'
 const idOption = { type: 'string', demandOption: true, describe: idHelp } as const
@@ -15,7 +15,7 @@ const yesOption = { type: 'boolean', default: false, describe: 'Do not ask' } as
 
 const changes = () => import('../commands/device-changes.ts')
 
-/** What an owner does with devices and runners. */
+/** What an owner does with devices. */
 export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
   gateway
     .command(
@@ -82,6 +82,7 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
         suspend
           .positional('id', idOption)
           .option('reason', reasonOption)
+          .option('yes', { ...yesOption, describe: 'Nothing is asked anyway; for scripts that say it everywhere' })
           .example('$0 gateway suspend-device laptop --reason "left on a train"', 'it runs nothing from now on')
           .epilog('Taken back by `lf gateway reinstate-device`. To end a device for ever: `lf gateway revoke-device`.'),
       ({ id, reason }) => choose(asVoid(async (context) => (await changes()).suspendDevice(context, { id, reason }))),
@@ -111,27 +112,4 @@ export const deviceCommands = (gateway: Argv, choose: Choose): Argv =>
           })
           .example('$0 gateway rotate-device build-server --within 2h', 'its daemon makes another before'),
       ({ id, within }) => choose(asVoid(async (context) => (await changes()).rotateDevice(context, { id, within }))),
-    )
-    .command('runners', 'Bind the account’s runners to devices', (runners) =>
-      runners
-        .command(
-          'bind <name>',
-          'Bind a runner to a device, making it where there is none',
-          (bind) =>
-            bind
-              .positional('name', {
-                type: 'string',
-                demandOption: true,
-                coerce: nameForm,
-                describe: 'The runner’s name, of your choice',
-              })
-              .option('device', { type: 'string', requiresArg: true, describe: 'Id or name; else this machine' })
-              .example('$0 gateway runners bind nightly --device build-server', 'on another of your machines'),
-          ({ name, device }) =>
-            choose(
-              asVoid(async (context) => (await import('../commands/owner.ts')).bindRunner(context, { name, device })),
-            ),
-        )
-        .demandCommand(1, 'Say which command.')
-        .example('$0 gateway runners bind nightly', 'it runs on this machine from then on'),
     )

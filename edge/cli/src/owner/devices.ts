@@ -4,6 +4,7 @@ import { Check } from 'typebox/value'
 import { plain } from '../output.ts'
 import { relativeTo } from '../times.ts'
 import type { Owner } from './connect.ts'
+import { meantBy } from './find.ts'
 
 const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const Device = Type.Object({
@@ -41,19 +42,8 @@ export const listDevices = async (owner: Owner, trust?: DeviceLevel): Promise<{ 
 
 const whatIsMeant = 'an id, its first 8 characters or more, or the name of one that is not revoked'
 
-/** Shorter ones would name another device too soon. */
-const prefixChars = 8
-
-const isLiving = ({ trust_level }: Device): boolean => trust_level !== 'revoked'
-
-/** What an id, the name of a living device, or the beginning of an id means; several where it is not said clearly. */
-const candidates = (devices: readonly Device[], given: string): readonly Device[] => {
-  const byId = devices.filter(({ device_id }) => device_id === given)
-  if (byId.length > 0) return byId
-  const byName = devices.filter((device) => device.name === given && isLiving(device))
-  const byPrefix = given.length < prefixChars ? [] : devices.filter(({ device_id }) => device_id.startsWith(given))
-  return [...new Set([...byName, ...byPrefix])]
-}
+/** A revoked device's name is free for another. */
+const livingName = ({ name, trust_level }: Device): string | undefined => (trust_level === 'revoked' ? undefined : name)
 
 /**
  * The one device that an id, a unique beginning of one (8 characters or more), or the name of a living device means.
@@ -61,7 +51,7 @@ const candidates = (devices: readonly Device[], given: string): readonly Device[
  */
 export const findDevice = async (owner: Owner, given: string): Promise<Device> => {
   const { devices } = await listDevices(owner)
-  const [found, ...others] = candidates(devices, given)
+  const [found, ...others] = meantBy(devices, given, { idOf: (each) => each.device_id, nameOf: livingName })
   if (found === undefined) throw new CodedError('device_not_found', `${plain(given)}: ${whatIsMeant}`)
   if (others.length === 0) return found
   const meant = [found, ...others].map(({ device_id, name }) => `${device_id} ${plain(name)}`).join(', ')

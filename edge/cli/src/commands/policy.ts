@@ -1,0 +1,100 @@
+import { newUuidV7 } from '@lenserfight/envelope'
+import { type ApprovalDefault, CodedError, exitCodes, reasonOf } from '@lenserfight/schemas'
+import type { Context } from '../context.ts'
+import { plain } from '../output.ts'
+import { asOwner, type Owner } from '../owner/connect.ts'
+import { askPolicy, policyOf, readPolicy } from '../owner/policy.ts'
+import { describePolicy } from '../policy/describe.ts'
+import { codeOfVerdict, reasonFixes, sayVerdict } from '../policy/words.ts'
+
+/** `lf gateway policy show`: what the account allows, and how much of it is used up. */
+export const showPolicy = (context: Context): Promise<void> =>
+  asOwner(context, async (owner) => {
+    const policy = await readPolicy(owner)
+    context.output.result({ ok: true, ...policy }, describePolicy(policy, context.output))
+  })
+
+/** `lf gateway policy test`: what would become of a run just now. Whether it would go on is the exit code too. */
+export const testPolicy = (context: Context, version?: string): Promise<number | undefined> =>
+  asOwner(context, async (owner) => {
+    const { output } = context
+    const answer = await askPolicy(owner, version)
+    const code = codeOfVerdict[answer.verdict]
+    const fix = reasonFixes[answer.reason]
+    const mark = code === undefined ? output.good : output.bad
+    output.result({ ok: code === undefined, code: code ?? null, ...answer }, [
+      mark(sayVerdict(answer)),
+      ...(fix === undefined ? [] : [fix]),
+    ])
+    return code === undefined ? undefined : (reasonOf(code).exit ?? exitCodes.trust)
+  })
+
+export interface PolicyArguments {
+  readonly approval?: 'allow' | 'require-human' | 'deny' | undefined
+  readonly lenserPaused?: 'on' | 'off' | undefined
+  readonly dailyRuns?: number | null | undefined
+  readonly maxParallel?: number | null | undefined
+  readonly darkLaunch?: number | undefined
+  readonly approvalSeconds?: number | undefined
+  readonly denyTool: readonly string[]
+  readonly allowTool: readonly string[]
+}
+
+const approvalDefaultOf = { allow: 'allow', 'require-human': 'require_human', deny: 'deny' } as const satisfies Record<
+  string,
+  ApprovalDefault
+>
+
+/**
+ * The denied tools after a change of them. Pure.
+ * @throws CodedError `usage` where a denial is to be taken back that there is not
+ */
+export const deniedAfter = (
+  denied: readonly string[],
+  { denyTool, allowTool }: Pick<PolicyArguments, 'denyTool' | 'allowTool'>,
+): string[] => {
+  const there = new Set([...denied, ...denyTool])
+  const both = allowTool.find((name) => denyTool.includes(name))
+  if (both !== undefined) throw new CodedError('usage', `${plain(both)} is to be denied and allowed at once`)
+  for (const name of allowTool) {
+    if (!there.delete(name)) {
+      const denials = denied.length === 0 ? 'none is' : `denied are ${plain(denied.join(', '))}`
+      throw new CodedError('usage', `${plain(name)} is not denied by that name: ${denials}`)
+    }
+  }
+  return [...there]
+}
+
+/** Members that are named; the others stay. The list of denied tools alone is set as a whole. */
+const changesOf = async (owner: Owner, given: PolicyArguments): Promise<Record<string, unknown>> => {
+  const { approval, lenserPaused, denyTool, allowTool } = given
+  const all = {
+    approval_default: approval && approvalDefaultOf[approval],
+    runner_paused: lenserPaused && lenserPaused === 'on',
+    daily_runs: given.dailyRuns,
+    max_parallel_runs: given.maxParallel,
+    dark_launch_percent: given.darkLaunch,
+    approval_seconds: given.approvalSeconds,
+    denied_tools:
+      denyTool.length + allowTool.length === 0
+        ? undefined
+        : deniedAfter((await readPolicy(owner)).settings.denied_tools, given),
+  }
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+}
+
+const isNothing = ({ denyTool, allowTool, ...rest }: PolicyArguments): boolean =>
+  denyTool.length + allowTool.length === 0 && Object.values(rest).every((each) => each === undefined)
+
+/**
+ * `lf gateway policy set`: changes what is named, and shows what there is then.
+ * @throws CodedError `usage` where nothing is named
+ */
+export const setPolicy = async (context: Context, given: PolicyArguments): Promise<void> => {
+  if (isNothing(given)) throw new CodedError('usage', 'say what to set: `lf gateway policy set --help`')
+  await asOwner(context, async (owner) => {
+    const changes = await changesOf(owner, given)
+    const policy = policyOf(await owner.request('policy_set', { op_id: newUuidV7(), ...changes }))
+    context.output.result({ ok: true, ...policy }, describePolicy(policy, context.output))
+  })
+}

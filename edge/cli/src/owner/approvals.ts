@@ -1,0 +1,67 @@
+import { CodedError, Nullable, Uuid } from '@lenserfight/schemas'
+import Type, { type Static } from 'typebox'
+import { Check } from 'typebox/value'
+import { plain } from '../output.ts'
+import type { Owner } from './connect.ts'
+import { meantBy } from './find.ts'
+
+const Approval = Type.Object({
+  run_id: Uuid,
+  device_id: Uuid,
+  device_name: Type.String(),
+  runner_id: Nullable(Uuid),
+  runner_name: Nullable(Type.String()),
+  /** What the device calls the run; nothing rests on it. */
+  label: Nullable(Type.String()),
+  /** The beginning of the hash of what is to run. */
+  command_hash: Type.String(),
+  submission_id: Nullable(Uuid),
+  version_id: Nullable(Uuid),
+  requested_at: Type.Number(),
+  expires_at: Type.Number(),
+  /** Null where nobody answered, in time or yet. */
+  decision: Nullable(Type.Enum(['approve', 'deny'])),
+  decided_at: Nullable(Type.Number()),
+  reason: Nullable(Type.String()),
+})
+/** A run that awaits a person, or did. Times are Unix seconds. */
+export type Approval = Static<typeof Approval>
+
+export interface Approvals {
+  readonly approvals: Approval[]
+  /** There are some that this answer has no room for. */
+  readonly more: boolean
+}
+
+/** @throws CodedError `internal_error` where the answer is none of runs */
+export const approvalsOf = ({ approvals, more }: Readonly<Record<string, unknown>>): Approvals => {
+  if (!Check(Type.Array(Approval), approvals)) throw new CodedError('internal_error', 'the list is not one of runs')
+  return { approvals, more: more === true }
+}
+
+/** Runs that await a person, before those that were decided of late. */
+export const listApprovals = async (owner: Owner): Promise<Approvals> =>
+  approvalsOf(await owner.request('approvals', {}))
+
+/** Whether a person can still answer, by this machine's clock; the gateway's decides. @param now milliseconds since 1970 */
+export const isPending = ({ decision, expires_at }: Approval, now = Date.now()): boolean =>
+  decision === null && expires_at > now / 1000
+
+const whatIsMeant = 'a run’s id, or its first 8 characters or more; `lf gateway approvals` lists those that wait'
+
+/**
+ * The one listed run that an id or a unique beginning of one (8 characters or more) means, those without an answer before others.
+ * @throws CodedError `unknown_run`, also where several are meant
+ */
+export const findApproval = async (owner: Owner, given: string): Promise<Approval> => {
+  const { approvals } = await listApprovals(owner)
+  const meant = meantBy(approvals, given, { idOf: (each) => each.run_id })
+  const waiting = meant.filter(({ decision }) => decision === null)
+  const [found, ...others] = waiting.length > 0 ? waiting : meant
+  if (found === undefined) throw new CodedError('unknown_run', `${plain(given)}: ${whatIsMeant}`)
+  if (others.length === 0) return found
+  throw new CodedError(
+    'unknown_run',
+    `${plain(given)} may be any of ${[found, ...others].map((each) => each.run_id).join(', ')}`,
+  )
+}

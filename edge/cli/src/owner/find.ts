@@ -1,0 +1,15 @@
+/** Shorter beginnings of an id would name another thing too soon. */
+export const prefixChars = 8
+
+/** What an id, a name or the beginning of an id (8 characters or more) means; several where it is not said clearly. */
+export const meantBy = <T>(
+  all: readonly T[],
+  given: string,
+  { idOf, nameOf }: { readonly idOf: (each: T) => string; readonly nameOf?: (each: T) => string | undefined },
+): readonly T[] => {
+  const byId = all.filter((each) => idOf(each) === given)
+  if (byId.length > 0) return byId
+  const byName = nameOf === undefined ? [] : all.filter((each) => nameOf(each) === given)
+  const byPrefix = given.length < prefixChars ? [] : all.filter((each) => idOf(each).startsWith(given))
+  return [...new Set([...byName, ...byPrefix])]
+}
