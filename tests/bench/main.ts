@@ -1,37 +1,68 @@
-/** `npm run bench [-- --json] [-- --rounds N]`: how fast the verifier is, as a ratio to bare signature checks in the same run. */
+/**
+ * `npm run bench [-- --json] [-- --rounds N] [-- --only verifier|path|flatness]`: how fast the gateway is, as ratios measured in
+ * one run. Rounds of what is compared alternate, so that whatever else the machine does falls on both.
+ */
 import { parseArgs } from 'node:util'
 import { loadSodium, type SodiumBuild } from '@lenserfight/envelope'
-import { describeFigures } from './report.ts'
+import { benchPath } from './path.ts'
+import { describeFigures, describePath } from './report.ts'
 import { benchVerifier, type VerifierFigures } from './verifier.ts'
 
+const parts = ['verifier', 'path'] as const
 const { values } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, rounds: { type: 'string', default: '5' } },
+  options: {
+    json: { type: 'boolean', default: false },
+    rounds: { type: 'string', default: '5' },
+    only: { type: 'string', multiple: true, default: [...parts] },
+  },
 })
 const rounds = Number(values.rounds)
+const wanted = values.only
+const unknown = wanted.find((name) => !parts.some((part) => part === name))
+if (unknown !== undefined) throw new TypeError(`--only takes ${parts.join(', ')}`)
 const say = (sentence: string): void => {
   if (!values.json) console.error(sentence)
 }
-
-const builds: SodiumBuild[] = []
-for (const build of ['native', 'wasm'] as const) {
-  const loads = await loadSodium(build).then(
-    () => true,
-    () => false,
-  )
-  if (loads) builds.push(build)
+const tell = (text: string): void => {
+  if (!values.json) console.log(text)
 }
-if (!builds.includes('native')) throw new Error('sodium-native does not load here, and every ratio is to it')
 
-const figures: VerifierFigures[] = []
-for (const build of builds) figures.push(await benchVerifier({ build, rounds, say }))
+const loadedBuilds = async (): Promise<SodiumBuild[]> => {
+  const builds: SodiumBuild[] = []
+  for (const build of ['native', 'wasm'] as const) {
+    const loads = await loadSodium(build).then(
+      () => true,
+      () => false,
+    )
+    if (loads) builds.push(build)
+  }
+  if (!builds.includes('native')) throw new Error('sodium-native does not load here, and every ratio is to it')
+  return builds
+}
+
+const runVerifier = async () => {
+  const figures: VerifierFigures[] = []
+  for (const build of await loadedBuilds()) figures.push(await benchVerifier({ build, rounds, say }))
+  for (const one of figures) tell(describeFigures(one))
+  const [native] = figures
+  return {
+    verifier_ratio: native?.verifier_ratio,
+    cpu_us_per_envelope: native?.cpu_us_per_envelope,
+    where_time_goes: native?.where_time_goes,
+    builds: Object.fromEntries(figures.map((one) => [one.build, one])),
+  }
+}
+
+const runPath = async () => {
+  const figures = await benchPath({ rounds, say })
+  tell(describePath(figures))
+  return { path_ratio: figures.path_ratio, path: figures }
+}
+
 const rounded = (_: string, value: unknown): unknown =>
   typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value
-const [native] = figures
 const result = {
-  verifier_ratio: native?.verifier_ratio,
-  cpu_us_per_envelope: native?.cpu_us_per_envelope,
-  where_time_goes: native?.where_time_goes,
-  builds: Object.fromEntries(figures.map((one) => [one.build, one])),
+  ...(wanted.includes('verifier') ? await runVerifier() : {}),
+  ...(wanted.includes('path') ? await runPath() : {}),
 }
 if (values.json) console.log(JSON.stringify(result, rounded))
-else for (const one of figures) console.log(describeFigures(one))

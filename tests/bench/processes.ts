@@ -22,6 +22,16 @@ const childrenOf = (pid: number): number[] =>
     .map(Number)
     .filter((candidate) => Number(statOf(candidate)?.[1]) === pid)
 
+/** CPU time by process, microseconds since each began; `postgres` is the server and all its backends. */
+export const cpuByProcess = (
+  pids: Readonly<Record<string, readonly number[]>>,
+  postgres: number,
+): Record<string, number> => {
+  const sum = (list: readonly number[]): number => list.reduce((total, pid) => total + cpuOf(pid), 0)
+  const named = Object.entries(pids).map(([name, list]) => [name, sum(list)] as const)
+  return Object.fromEntries([...named, ['postgres', sum([postgres, ...childrenOf(postgres)])]])
+}
+
 /** CPU time of what works on envelopes, by process, microseconds since each began. */
 export interface CpuTimes {
   readonly verifier: number

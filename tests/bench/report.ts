@@ -1,9 +1,10 @@
+import type { PathFigures } from './path.ts'
 import type { VerifierFigures } from './verifier.ts'
 
 const fixed = (value: number, digits = 1): string => value.toFixed(digits)
-const listed = (figures: Readonly<Record<string, number>>): string =>
+const listed = (figures: Readonly<Record<string, number>>, width = 14): string =>
   Object.entries(figures)
-    .map(([name, value]) => `    ${name.padEnd(14)} ${fixed(value).padStart(7)}`)
+    .map(([name, value]) => `    ${name.padEnd(width)} ${fixed(value).padStart(7)}`)
     .join('\n')
 
 /** The figures of one build, for people. */
@@ -21,3 +22,18 @@ ${listed({ ...figures.where_time_goes })}
 ${listed(figures.waits_ms_per_batch)}
 `
 }
+
+const ratios = (all: readonly number[]): string => all.map((ratio) => fixed(ratio, 2)).join(' ')
+
+/** The figures of the whole path, for people. */
+export const describePath = (figures: PathFigures): string => `
+whole path, ${figures.lensers} Lensers, fsync on: publish to committed attestation, evaluation and audit entry
+  ${fixed(figures.path_per_second, 0)} envelopes/s; one call each from ${figures.baseline_connections} connections ${fixed(figures.baseline_per_second, 0)}/s
+  path_ratio ${fixed(figures.path_ratio, 2)} (rounds ${ratios(figures.round_ratios)})
+  CPU, µs an envelope, by process
+${listed(figures.cpu_us_per_envelope, 16)}
+  the same of the calls one by one
+${listed(figures.baseline_cpu_us_per_envelope, 16)}
+  where PostgreSQL’s goes, in functions, µs an envelope
+${listed(figures.where_time_goes, 44)}
+`

@@ -37,7 +37,7 @@ export const makeDevices = async (stack: Stack, count: number): Promise<Signator
 }
 
 /** A hash of the form that bodies have; not of anything. */
-const someHash = (): string => {
+export const someHash = (): string => {
   const text = randomNonce() + randomNonce().slice(0, 20)
   return `${text}A`
 }
