@@ -489,10 +489,18 @@ test('what a policy is set to is understood in its bounds, or refused', async (t
     [/10 to 86400 is needed, not 9/, '--approval-seconds', '9'],
     [/as in mcp\/read.*not a b/, '--deny-tool', 'a b'],
     [/say one of on, off/, '--lenser-paused', 'on', '--lenser-paused', 'off'],
-    [/Unknown argument: agent-paused/, '--agent-paused', 'on'],
   ] as const) {
     t.regex(await set(...words), said, words.join(' '))
   }
+})
+
+test('NR-2: the command line pauses lensers and their runners, and no agent', async (t) => {
+  const unused = (): never => {
+    throw new Error('nothing is chosen here')
+  }
+  const help = await createCli(['gateway', 'policy', 'set'], unused, unused).getHelp()
+  t.regex(help, /--lenser-paused .*runners are paused/)
+  t.notRegex(help, /agent/i)
 })
 
 test('suspend-device takes the --yes that scripts say everywhere', async (t) => {
