@@ -275,14 +275,3 @@ BEGIN
   SELECT j.id, j.said, j.because, j.covered, coalesce((j.s).denied_tools, '{}'), j.expires FROM judged j;
 END
 $$;
-
--- The verdict that was given with a run's permit; null where there is none, which allows nothing.
-CREATE FUNCTION agents.fn_start_verdict(p_run_id uuid) RETURNS text
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  RETURN (SELECT e.verdict FROM agents.policy_evaluations e WHERE e.run_id = p_run_id ORDER BY e.id LIMIT 1);
-END
-$$;

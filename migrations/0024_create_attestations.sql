@@ -29,7 +29,10 @@ CREATE TABLE execution.attestations (
   signal text,
   -- Entries of the run's tool log, by the device's word.
   tool_invocations integer NOT NULL CHECK (tool_invocations >= 0),
-  -- Derived by the server when the row was made, over [permit issued, stored_at].
+  -- Whether all that it names is what its permit names: command, inputs, hashes, runner, contender, version (rule 5).
+  as_permitted boolean NOT NULL,
+  -- Derived by the server over [permit issued, stored_at], as it was known when the row was made: what came later is in the
+  -- evaluations.
   signed boolean NOT NULL,
   gateway_verified boolean NOT NULL,
   device_trusted boolean NOT NULL,

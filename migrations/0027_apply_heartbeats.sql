@@ -1,6 +1,52 @@
 SET LOCAL ROLE ltg_owner;
 
--- Applies heartbeats (DH-1, DH-2). They are no operations: the newest by store time wins, one that comes again changes
+-- Of the runners that a heartbeat's body reports (RH-2), those of the account, each once.
+CREATE FUNCTION execution.fn_reported_runners(p_lenser uuid, p_body jsonb) RETURNS uuid[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+BEGIN
+  IF NOT p_body ? 'runners' THEN
+    RETURN '{}';
+  END IF;
+  RETURN ARRAY(
+    SELECT DISTINCT r.id
+      FROM jsonb_array_elements(p_body -> 'runners') said
+      JOIN execution.runners r ON r.id = (said ->> 'runner_id')::uuid AND r.lenser_id = p_lenser
+     ORDER BY r.id);
+END
+$$;
+
+-- Notes when runners were heard: of each the newest store time, whatever order heartbeats come in.
+CREATE FUNCTION execution.fn_note_runners(p_items devices.verified_item[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+BEGIN
+  WITH heard AS MATERIALIZED (
+    SELECT runner.id, max(h.stored_at) AS stored_at
+      FROM unnest(p_items) i
+      JOIN devices.heartbeats h
+        ON h.device_id = (i.parts).kid AND h.stored_at = i.stored_at AND h.digest = (i.parts).digest
+     CROSS JOIN unnest(h.runners) AS runner (id)
+     GROUP BY runner.id
+  ), held AS MATERIALIZED (
+    SELECT r.id, d.stored_at
+      FROM heard d
+      JOIN execution.runners r ON r.id = d.id AND (r.last_heartbeat_at IS NULL OR r.last_heartbeat_at < d.stored_at)
+     ORDER BY r.id
+       FOR NO KEY UPDATE OF r
+  )
+  UPDATE execution.runners r SET last_heartbeat_at = d.stored_at FROM held d WHERE r.id = d.id;
+END
+$$;
+
+-- Applies heartbeats (DH-1, DH-2), their runners' too (RH-2). They are no operations: the newest by store time wins, one that comes again changes
 -- nothing and has the result that it had, and an offline device is again what it was.
 CREATE FUNCTION devices.fn_device_heartbeat(p_envelopes text[]) RETURNS TABLE (idx integer, outcome jsonb)
 LANGUAGE plpgsql
@@ -21,8 +67,8 @@ BEGIN
 
   -- The record of those that are new, in the same transaction (AU-2).
   WITH fresh AS (
-    INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest, trust_level, key_number, key_expires_at)
-    SELECT d.id, g.stored_at, (g.parts).digest,
+    INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest, runners, trust_level, key_number, key_expires_at)
+    SELECT d.id, g.stored_at, (g.parts).digest, execution.fn_reported_runners(g.lenser_id, (g.parts).body),
            CASE g.trust_level WHEN 'offline' THEN g.earlier_level ELSE g.trust_level END, d.key_number, d.key_expires_at
       FROM unnest(v_good) g JOIN devices.registered_devices d ON d.id = (g.parts).kid ORDER BY 1, 2, 3
     ON CONFLICT DO NOTHING
@@ -33,6 +79,7 @@ BEGIN
          g.lenser_id, f.device_id, f.device_id, 'heartbeat', f.digest,
          devices.fn_ok(jsonb_build_object('daemon_version', (g.parts).body -> 'daemon_version'))
     FROM fresh f JOIN unnest(v_good) g ON (g.parts).kid = f.device_id AND (g.parts).digest = f.digest;
+  PERFORM execution.fn_note_runners(v_good);
   DELETE FROM devices.heartbeats h
    WHERE h.device_id = ANY (v_devices) AND h.stored_at < now() - interval '1 hour';
   PERFORM devices.fn_note_heartbeat_days(v_good);
@@ -52,7 +99,8 @@ BEGIN
   SELECT i.idx, devices.fn_addressed(i, CASE
            WHEN i.step = 'refused' THEN i.outcome
            WHEN h.digest IS NOT NULL THEN devices.fn_ok(jsonb_build_object(
-             'trust_level', h.trust_level, 'key_number', h.key_number, 'key_expires_at', devices.fn_unix(h.key_expires_at)))
+             'trust_level', h.trust_level, 'key_number', h.key_number, 'key_expires_at', devices.fn_unix(h.key_expires_at),
+             'runners', h.runners))
            ELSE coalesce(i.outcome, devices.fn_state_refusal('heartbeat', i.trust_level)) END)
     FROM unnest(v_items) i
     LEFT JOIN devices.heartbeats h

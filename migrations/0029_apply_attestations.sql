@@ -12,108 +12,145 @@ BEGIN
 END
 $$;
 
--- Fills the columns that are the device's word: from the verified body and from nothing beside it (law 4).
-CREATE FUNCTION execution.fn_read_attestation(p_item devices.verified_item) RETURNS execution.attestations
+-- What becomes of each item that is new: a code, or none where it counts; `is_first` where it is to be stored. The runs' rows
+-- are locked. One attestation a run counts: the same content once more has the first one's result (rule 4).
+CREATE FUNCTION execution.fn_judge_attestations(p_items devices.verified_item[])
+RETURNS TABLE (n integer, run_id uuid, code text, is_first boolean)
 LANGUAGE plpgsql
+STABLE
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
-DECLARE
-  v_body jsonb := (p_item.parts).body;
-  v_new execution.attestations;
 BEGIN
-  v_new.id := uuidv7();
-  v_new.run_id := v_body ->> 'run_id';
-  v_new.lenser_id := p_item.lenser_id;
-  v_new.device_id := (p_item.parts).kid;
-  v_new.key_number := p_item.key_number;
-  v_new.op_id := (p_item.parts).op_id;
-  v_new.wire := (p_item.parts).wire;
-  v_new.digest := (p_item.parts).digest;
-  v_new.content_hash := execution.fn_attested_content(v_body);
-  v_new.command_hash := devices.fn_b64url_decode(v_body ->> 'command_hash');
-  v_new.stdin_hash := devices.fn_b64url_decode(v_body ->> 'stdin_hash');
-  v_new.stdout_hash := devices.fn_b64url_decode(v_body ->> 'stdout_hash');
-  v_new.inputs := v_body -> 'inputs';
-  v_new.outputs := v_body -> 'outputs';
-  v_new.lens_hash := devices.fn_b64url_decode(v_body ->> 'lens_hash');
-  v_new.workflow_hash := devices.fn_b64url_decode(v_body ->> 'workflow_hash');
-  v_new.started_at := to_timestamp((v_body ->> 'started_at')::bigint / 1e3);
-  v_new.ended_at := to_timestamp((v_body ->> 'ended_at')::bigint / 1e3);
-  v_new.exit_code := v_body ->> 'exit_code';
-  v_new.signal := v_body ->> 'signal';
-  v_new.tool_invocations := coalesce((v_body ->> 'tool_invocations')::integer, 0);
-  v_new.stored_at := p_item.stored_at;
-  v_new.recorded_at := now();
-  RETURN v_new;
+  RETURN QUERY
+  WITH asked AS MATERIALIZED (
+    SELECT i.ordinality::integer AS n, ((i.parts).body ->> 'run_id')::uuid AS run_id, i.lenser_id, (i.parts).kid AS kid,
+           execution.fn_attested_content((i.parts).body) AS content
+      FROM unnest(p_items) WITH ORDINALITY i
+     WHERE i.step = 'new'
+  ), entitled AS (
+    SELECT a.n, r.id AS run_id, a.content, stored.content_hash, coalesce(settings.runner_paused, false) AS is_paused,
+           CASE
+             WHEN r.id IS NULL THEN 'unknown_run'
+             WHEN r.requester_lenser_id <> a.lenser_id OR r.device_id <> a.kid THEN 'run_not_owned'
+             -- PE-3: nothing is stored of what was not to run.
+             WHEN start.verdict IN ('deny', 'pause') THEN 'policy_denied'
+           END AS code
+      FROM asked a
+      LEFT JOIN execution.runs r ON r.id = a.run_id
+      LEFT JOIN LATERAL (
+        SELECT e.verdict FROM agents.policy_evaluations e
+         WHERE e.run_id = r.id AND e.phase = 'start' ORDER BY e.id LIMIT 1) start ON true
+      LEFT JOIN execution.attestations stored ON stored.run_id = r.id
+      LEFT JOIN agents.workspace_settings settings ON settings.lenser_id = a.lenser_id
+  ), ordered AS (
+    SELECT e.*, row_number() OVER same_run AS place, first_value(e.content) OVER same_run AS first_content
+      FROM entitled e
+    WINDOW same_run AS (PARTITION BY e.run_id, e.code ORDER BY e.n)
+  )
+  SELECT o.n, o.run_id,
+         CASE
+           WHEN o.code IS NOT NULL THEN o.code
+           WHEN o.content <> coalesce(o.content_hash, o.first_content) THEN 'already_attested'
+           -- Honest work is not lost: it is sent again until its owner lifts the pause (KS-2, rule 9).
+           WHEN o.content_hash IS NULL AND o.is_paused THEN 'workspace_paused'
+         END,
+         o.code IS NULL AND o.content_hash IS NULL AND NOT o.is_paused AND o.place = 1
+    FROM ordered o
+   ORDER BY o.n;
 END
 $$;
 
--- Stores an attestation with the facts that the server derives (EA-3, AC-1, AC-2), each over the time from the permit to
--- the attestation's store time.
-CREATE FUNCTION execution.fn_make_attestation(p_item devices.verified_item, p_run execution.runs, p_verdict text)
-RETURNS void
+-- The rows of what is to be stored, at these places. What is the device's word comes from the verified body and from nothing
+-- beside it (law 4); what execution.fn_facts derives is left open.
+CREATE FUNCTION execution.fn_read_attestations(p_items devices.verified_item[], p_places integer[])
+RETURNS execution.attestations[]
 LANGUAGE plpgsql
+STABLE
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
-DECLARE
-  v_new execution.attestations := execution.fn_read_attestation(p_item);
 BEGIN
-  -- There is a claim of the verifier's for this digest, and the evaluator checked the signature itself before it called.
-  v_new.signed := true;
-  v_new.gateway_verified := true;
-  -- At the claim its state let it send this; its row is locked now (trust.md, rule 7).
-  v_new.device_trusted := devices.fn_is_trusted(p_item.trust_level, p_item.earlier_level);
-  v_new.heartbeat_fresh := execution.fn_heartbeat_fresh(v_new.device_id, v_new.stored_at);
-  -- What was attested is what the permit pinned, and the pinned row still says so (rule 11).
-  v_new.version_unchanged :=
-    (v_new.lens_hash, v_new.workflow_hash) IS NOT DISTINCT FROM (p_run.lens_hash, p_run.workflow_hash)
-    AND (p_run.version_id IS NULL OR EXISTS (
-      SELECT FROM lenses.versions v
-       WHERE v.id = p_run.version_id
-         AND (v.lens_hash, v.workflow_hash) IS NOT DISTINCT FROM (p_run.lens_hash, p_run.workflow_hash)));
-  -- The permit's binding, which is older than the permit, not ended when this was stored (rule 10).
-  v_new.binding_active := EXISTS (
-    SELECT FROM execution.runner_device_bindings b
-     WHERE b.id = p_run.binding_id AND b.bound_at <= p_run.issued_at
-       AND (b.ended_at IS NULL OR b.ended_at > v_new.stored_at));
-  -- Allowed, and what ran is what was permitted (rules 5 and 6).
-  v_new.policy_passed := p_verdict IS NOT DISTINCT FROM 'allow'
-    AND v_new.version_unchanged
-    AND v_new.command_hash = p_run.command_hash
-    AND v_new.inputs = p_run.inputs;
-  INSERT INTO execution.attestations SELECT (v_new).*;
+  RETURN (
+    SELECT array_agg(ROW(
+             uuidv7(), r.id, i.lenser_id, r.device_id, i.key_number, (i.parts).op_id, (i.parts).wire, (i.parts).digest,
+             execution.fn_attested_content(b.body),
+             said.command_hash,
+             devices.fn_b64url_decode(b.body ->> 'stdin_hash'),
+             devices.fn_b64url_decode(b.body ->> 'stdout_hash'),
+             b.body -> 'inputs', b.body -> 'outputs', said.lens_hash, said.workflow_hash,
+             to_timestamp((b.body ->> 'started_at')::bigint / 1e3), to_timestamp((b.body ->> 'ended_at')::bigint / 1e3),
+             (b.body ->> 'exit_code')::smallint, b.body ->> 'signal', coalesce((b.body ->> 'tool_invocations')::integer, 0),
+             -- What ran is what was permitted (rule 5); what an older edge does not name is not asked for.
+             said.command_hash = r.command_hash AND b.body -> 'inputs' = r.inputs
+               AND (said.lens_hash, said.workflow_hash) IS NOT DISTINCT FROM (r.lens_hash, r.workflow_hash)
+               AND (NOT b.body ? 'runner_id' OR (b.body ->> 'runner_id')::uuid IS NOT DISTINCT FROM r.runner_id)
+               AND (NOT b.body ? 'contender_id' OR (b.body ->> 'contender_id')::uuid IS NOT DISTINCT FROM r.contender_id)
+               AND (NOT b.body ? 'version_id' OR (b.body ->> 'version_id')::uuid IS NOT DISTINCT FROM r.version_id),
+             -- There is a claim of the verifier's for this digest, and the evaluator checked the signature itself before it
+             -- called.
+             true, true,
+             -- At the claim its state let it send this; its row is locked now (rule 7).
+             devices.fn_is_trusted(i.trust_level, i.earlier_level),
+             NULL, NULL, NULL, NULL, i.stored_at, now())::execution.attestations ORDER BY i.ordinality)
+      FROM unnest(p_items) WITH ORDINALITY i
+     CROSS JOIN LATERAL (SELECT (i.parts).body AS body) b
+     CROSS JOIN LATERAL (
+       SELECT devices.fn_b64url_decode(b.body ->> 'command_hash') AS command_hash,
+              devices.fn_b64url_decode(b.body ->> 'lens_hash') AS lens_hash,
+              devices.fn_b64url_decode(b.body ->> 'workflow_hash') AS workflow_hash) said
+      JOIN execution.runs r ON r.id = (b.body ->> 'run_id')::uuid
+     WHERE i.ordinality = ANY (p_places));
 END
 $$;
 
--- Decides about one attestation; its run's row is locked. Null where it counts: stored now, or stored before.
-CREATE FUNCTION execution.fn_attest(p_item devices.verified_item) RETURNS jsonb
+-- Stores attestations with the facts that the server derives (EA-3, AC-1 to AC-3), and returns all facts of their runs.
+CREATE FUNCTION execution.fn_store_attestations(p_new execution.attestations[]) RETURNS execution.run_facts[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  v_body jsonb := (p_item.parts).body;
-  v_run execution.runs;
-  v_verdict text;
-  v_stored bytea;
+  v_facts execution.run_facts[] := ARRAY(
+    SELECT f
+      FROM execution.fn_facts(ARRAY(
+             SELECT ROW(a.run_id, a.id, a.device_id, a.key_number, a.device_trusted, a.gateway_verified, a.signed,
+                        a.heartbeat_fresh, a.as_permitted, a.lens_hash, a.workflow_hash, a.tool_invocations, a.started_at,
+                        a.ended_at, a.stored_at, a.recorded_at)::execution.attested
+               FROM unnest(p_new) WITH ORDINALITY a ORDER BY a.ordinality)) f);
 BEGIN
-  SELECT r.* INTO v_run FROM execution.runs r WHERE r.id = (v_body ->> 'run_id')::uuid;
-  IF NOT FOUND THEN
-    RETURN devices.fn_refusal('unknown_run');
-  END IF;
-  IF v_run.requester_lenser_id <> p_item.lenser_id OR v_run.device_id <> (p_item.parts).kid THEN
-    RETURN devices.fn_refusal('run_not_owned');
-  END IF;
-  v_verdict := agents.fn_start_verdict(v_run.id);
-  IF v_verdict = 'deny' THEN
-    RETURN devices.fn_refusal('policy_denied');
-  END IF;
-  SELECT a.content_hash INTO v_stored FROM execution.attestations a WHERE a.run_id = v_run.id;
-  IF NOT FOUND THEN
-    PERFORM execution.fn_make_attestation(p_item, v_run, v_verdict);
-  ELSIF v_stored <> execution.fn_attested_content(v_body) THEN
-    RETURN devices.fn_refusal('already_attested');
-  END IF;
-  RETURN NULL;
+  INSERT INTO execution.attestations
+  SELECT a.id, a.run_id, a.lenser_id, a.device_id, a.key_number, a.op_id, a.wire, a.digest, a.content_hash, a.command_hash,
+         a.stdin_hash, a.stdout_hash, a.inputs, a.outputs, a.lens_hash, a.workflow_hash, a.started_at, a.ended_at,
+         a.exit_code, a.signal, a.tool_invocations, a.as_permitted,
+         a.signed,
+         (f.facts -> 'gateway_verified')::boolean,
+         (f.facts -> 'device_trusted')::boolean,
+         (f.facts -> 'policy_passed')::boolean,
+         (f.facts -> 'version_unchanged')::boolean,
+         (f.facts -> 'binding_active')::boolean,
+         (f.facts -> 'heartbeat_fresh')::boolean,
+         a.stored_at, a.recorded_at
+    FROM unnest(p_new) WITH ORDINALITY a
+   CROSS JOIN LATERAL (SELECT (v_facts[a.ordinality]).facts AS facts) f;
+  RETURN v_facts;
+END
+$$;
+
+-- The results of runs that were judged, by their ids.
+CREATE FUNCTION execution.fn_attestation_results(p_facts execution.run_facts[]) RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (
+    SELECT coalesce(jsonb_object_agg(t.run_id, jsonb_build_object(
+             'run_id', t.run_id, 'attestation_id', t.attestation_id, 'level', t.trust_level, 'reason', t.reason,
+             'facts', t.facts, 'ladder', t.ladder)), '{}')
+      FROM execution.fn_evaluate(p_facts) t);
 END
 $$;
 
@@ -130,52 +167,74 @@ AS $$
 DECLARE
   v_items devices.verified_item[] :=
     devices.fn_begin_verified(devices.fn_open_verified(p_envelopes, 'attestation', false));
+  v_runs uuid[] := ARRAY(
+    SELECT DISTINCT ((i.parts).body ->> 'run_id')::uuid FROM unnest(v_items) i WHERE i.step = 'new');
   v_item devices.verified_item;
+  v_verdict record;
+  v_first integer[];
   v_results jsonb;
 BEGIN
-  PERFORM FROM execution.runs r
-    WHERE r.id IN (SELECT ((i.parts).body ->> 'run_id')::uuid FROM unnest(v_items) i WHERE i.step = 'new')
-    ORDER BY r.id FOR NO KEY UPDATE;
-  FOR n IN 1 .. coalesce(cardinality(v_items), 0) LOOP
-    v_item := v_items[n];
-    CONTINUE WHEN v_item.step <> 'new';
-    v_item.outcome := execution.fn_attest(v_item);
-    IF v_item.outcome IS NULL THEN
-      v_item.run_id := (v_item.parts).body ->> 'run_id';
+  PERFORM execution.fn_hold_pinned(v_runs);
+  FOR v_verdict IN SELECT * FROM execution.fn_judge_attestations(v_items) LOOP
+    v_item := v_items[v_verdict.n];
+    IF v_verdict.code IS NULL THEN
+      v_item.run_id := v_verdict.run_id;
+    ELSE
+      v_item.outcome := devices.fn_refusal(v_verdict.code);
     END IF;
-    v_items[n] := v_item;
+    IF v_verdict.is_first THEN
+      v_first := v_first || v_verdict.n;
+    END IF;
+    v_items[v_verdict.n] := v_item;
   END LOOP;
 
-  SELECT jsonb_object_agg(t.run_id, jsonb_build_object(
-           'run_id', t.run_id, 'attestation_id', t.attestation_id, 'level', t.trust_level, 'reason', t.reason,
-           'facts', t.facts, 'ladder', t.ladder))
-    INTO v_results
-    FROM execution.fn_compute_submission_trust(ARRAY(
-           SELECT DISTINCT i.run_id FROM unnest(v_items) i WHERE i.run_id IS NOT NULL)) t;
+  v_results := execution.fn_attestation_results(
+    execution.fn_store_attestations(execution.fn_read_attestations(v_items, v_first)));
   FOR n IN 1 .. coalesce(cardinality(v_items), 0) LOOP
     v_item := v_items[n];
     CONTINUE WHEN v_item.run_id IS NULL;
     -- The same content once more, under another op_id: the first one's result.
-    v_item.outcome := devices.fn_ok(coalesce(
-      execution.fn_first_result(v_item), v_results -> v_item.run_id::text));
+    v_item.outcome := devices.fn_ok(coalesce(v_results -> v_item.run_id::text, execution.fn_first_result(v_item)));
     v_items[n] := v_item;
   END LOOP;
   RETURN QUERY SELECT c.idx, c.outcome FROM devices.fn_commit_verified(v_items) c ORDER BY c.idx;
 END
 $$;
 
--- The result that was committed for the attestation of a run by another operation than this one; null where none was.
-CREATE FUNCTION execution.fn_first_result(p_item devices.verified_item) RETURNS jsonb
+-- Holds what runs are pinned to, then the runs, before anything is read of them: a binding does not end and a version does not
+-- change between what is judged here and its commit (rules 10 and 11). In this order: who ends a binding holds it while its
+-- runs are queued.
+CREATE FUNCTION execution.fn_hold_pinned(p_run_ids uuid[]) RETURNS void
 LANGUAGE plpgsql
-STABLE
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 BEGIN
-  RETURN (
+  PERFORM FROM execution.runner_device_bindings b
+    WHERE b.id IN (SELECT r.binding_id FROM execution.runs r WHERE r.id = ANY (p_run_ids)) ORDER BY b.id FOR SHARE;
+  PERFORM FROM lenses.versions v
+    WHERE v.id IN (SELECT r.version_id FROM execution.runs r WHERE r.id = ANY (p_run_ids)) ORDER BY v.id FOR SHARE;
+  PERFORM execution.fn_take_runs(p_run_ids);
+END
+$$;
+
+-- The result that was committed for the attestation of a run by another operation than this one; where none is kept any more,
+-- what the run comes to now.
+CREATE FUNCTION execution.fn_first_result(p_item devices.verified_item) RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_result jsonb := (
     SELECT o.result
       FROM execution.attestations a
       JOIN devices.operations o ON o.kid = a.device_id AND o.op_id = a.op_id
      WHERE a.run_id = p_item.run_id AND a.op_id <> (p_item.parts).op_id);
+BEGIN
+  RETURN coalesce(v_result, execution.fn_attestation_results(ARRAY(
+    SELECT f FROM execution.fn_facts(execution.fn_attested(ARRAY[p_item.run_id])) f)) -> p_item.run_id::text);
 END
 $$;
 

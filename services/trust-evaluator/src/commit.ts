@@ -30,6 +30,8 @@ export interface EvaluatorStore {
   readonly reevaluate: (limit: number) => Promise<number>
   /** Queues runs that compromises concern; fewer steps than the limit say that no more is to be done. */
   readonly queueCompromised: (limit: number) => Promise<number>
+  /** The same for claims that were declared void. */
+  readonly queueInvalidated: (limit: number) => Promise<number>
   /** Brings devices to `trusted` that earned it; how many. */
   readonly promote: (limit: number) => Promise<number>
   /** Brings devices to `offline` that fell silent; how many. */
@@ -150,6 +152,7 @@ export const createStore = (pool: Pool): EvaluatorStore => {
     apply,
     reevaluate: upTo('execution.fn_reevaluate_due'),
     queueCompromised: upTo('execution.fn_queue_compromised'),
+    queueInvalidated: upTo('execution.fn_queue_invalidated'),
     promote: upTo('devices.fn_promote_trusted'),
     markOffline: upTo('devices.fn_mark_offline'),
     ...{ forkSuspicions, proveFork, dismissFork },

@@ -3,7 +3,7 @@ import type { EvaluatorStore } from './commit.ts'
 import { type Repetition, startRepeating } from './repeat.ts'
 
 export interface ReevaluationOptions {
-  readonly store: Pick<EvaluatorStore, 'queueCompromised' | 'reevaluate'>
+  readonly store: Pick<EvaluatorStore, 'queueCompromised' | 'queueInvalidated' | 'reevaluate'>
   readonly everyMs: number
   readonly logger: Logger
 }
@@ -16,9 +16,9 @@ export interface Reevaluation extends Repetition {
 const perCall = 256
 
 /**
- * Judges runs again when that is due (trust.md, rules 3 and 15), for ever, and queues those that a compromise concerns
- * (rule 8). Replicas share the work: what one judges is left to it. While the database is gone it waits; nothing is lost,
- * since what is due stands there.
+ * Judges runs again when that is due (trust.md, rules 3 and 15), for ever, and queues those that a compromise or claims
+ * declared void concern (rules 8 and 12). Replicas share the work: what one judges is left to it. While the database is gone
+ * it waits; nothing is lost, since what is due stands there.
  */
 export const startReevaluation = ({ store, everyMs, logger }: ReevaluationOptions): Reevaluation => {
   let judged = 0
@@ -31,10 +31,12 @@ export const startReevaluation = ({ store, everyMs, logger }: ReevaluationOption
   }
   const round = async (stopping: AbortSignal): Promise<void> => {
     // Judged as they are queued, so that the queue never holds more than a few steps of a device's whole history.
-    let queued = perCall
-    while (queued === perCall && !stopping.aborted) {
-      queued = await store.queueCompromised(perCall)
-      await judge(stopping)
+    for (const queue of [store.queueCompromised, store.queueInvalidated]) {
+      let queued = perCall
+      while (queued === perCall && !stopping.aborted) {
+        queued = await queue(perCall)
+        await judge(stopping)
+      }
     }
   }
   const failure = { event: 'reevaluation_failed', message: 'runs could not be judged again; tried further' }

@@ -1,6 +1,6 @@
 import { newUuidV7 } from '@lenserfight/envelope'
 import { makeSubmission, makeVersion } from '@lenserfight/testkit'
-import { type Device, hashOf, type Outcome, type World } from './_world.ts'
+import { type Arrival, type Device, hashOf, type Outcome, type World } from './_world.ts'
 
 type Body = Record<string, unknown>
 
@@ -30,6 +30,9 @@ export const runStart = (more: Body = {}) => ({
   ...more,
 })
 
+/** The claimed times of a run that ended then, milliseconds since 1970. */
+export const ranAt = (ended: number) => ({ started_at: ended - 123, ended_at: ended })
+
 /** What an honest edge attests of a run: the hashes of its permit, and what came of it. */
 export const attestation = (permit: Body, more: Body = {}) => ({
   kind: 'attestation' as const,
@@ -42,8 +45,7 @@ export const attestation = (permit: Body, more: Body = {}) => ({
   outputs: [],
   lens_hash: permit.lens_hash ?? null,
   workflow_hash: permit.workflow_hash ?? null,
-  started_at: 1_790_000_000_000,
-  ended_at: 1_790_000_000_123,
+  ...ranAt(Date.now()),
   exit_code: 0,
   signal: null,
   ...more,
@@ -75,10 +77,25 @@ export const addSetting = async (world: World): Promise<Setting> => {
 export const addSubmission = (world: World, lenser: string, contender: string | null = null): Promise<string> =>
   makeSubmission(world.owner, { lenser, contender })
 
-/** A heartbeat, then a run with everything named; its permit. */
-export const startRun = async (world: World, { device, runner, version }: Setting, more: Body = {}): Promise<Body> => {
-  await world.send(device, heartbeat())
-  const started = await world.send(device, runStart({ runner_id: runner, version_id: version, ...more }))
+/** A heartbeat that reports the runner alive. */
+export const beatOf = ({ runner }: Pick<Setting, 'runner'>, more: Body = {}) =>
+  heartbeat({ runners: [{ runner_id: runner, open_runs: 1 }], ...more })
+
+/** A heartbeat, then a run with everything named, both stored as `arrival` says; its permit. */
+export const startRun = async (
+  world: World,
+  setting: Setting,
+  more: Body = {},
+  arrival: Arrival = {},
+): Promise<Body> => {
+  const { device, runner, version } = setting
+  await world.send(device, beatOf(setting), arrival)
+  const op_id = newUuidV7(arrival.stored)
+  const started = await world.send(
+    device,
+    runStart({ runner_id: runner, version_id: version, op_id, ...more }),
+    arrival,
+  )
   if (!started.ok) throw new TypeError(`run_start: ${started.code}`)
   return started.result
 }

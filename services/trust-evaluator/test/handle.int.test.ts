@@ -7,7 +7,7 @@ import { createStore } from '../src/commit.ts'
 import type { AppliedKind, Item } from '../src/decode.ts'
 import { createHandler } from '../src/handle.ts'
 import { startReevaluation } from '../src/reevaluate.ts'
-import { addSetting, attestation, heartbeat, runStart, startRun } from './_bodies.ts'
+import { addSetting, attestation, beatOf, heartbeat, ranAt, runStart, startRun } from './_bodies.ts'
 import { createWorld, type Device, gatewayId, type World } from './_world.ts'
 
 let world: World
@@ -170,8 +170,8 @@ test('rule 15: what is due is judged by the loop, which outlives a failing datab
     setting.device,
     runStart({ runner_id: setting.runner, version_id: setting.version }),
   )
-  await world.send(setting.device, attestation(result), { stored: now })
-  await world.send(setting.device, heartbeat(), { stored: now - 1 })
+  await world.send(setting.device, attestation(result, ranAt(now)), { stored: now })
+  await world.send(setting.device, beatOf(setting), { stored: now - 1 })
   let failures = 2
   const logger = createLogger({ service: 'trust-evaluator', level: 'silent' })
   const reevaluate = async (limit: number): Promise<number> => {

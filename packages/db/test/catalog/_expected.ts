@@ -62,6 +62,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'devices.fn_signers',
     'execution.fn_compute_submission_trust',
     'execution.fn_queue_compromised',
+    'execution.fn_queue_invalidated',
     'execution.fn_record_execution_attestation',
     'execution.fn_reevaluate_due',
     'execution.fn_run_start',
@@ -74,7 +75,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'execution.fn_get_run_trust',
     'execution.fn_get_submission_trust',
   ],
-  service_role: ['auth.uid', 'devices.fn_device_block', 'devices.fn_device_unblock'],
+  service_role: ['auth.uid', 'devices.fn_device_block', 'devices.fn_device_unblock', 'devices.fn_invalidate_claims'],
 }
 
 /** The login roles of the services. */
@@ -114,6 +115,7 @@ export const appendOnly = [
   'agents.policy_evaluations',
   'agents.tool_invocations',
   'audit.hash_chains',
+  'devices.claim_invalidations',
   'devices.compromises',
   'devices.identity_forks',
   'devices.operations',

@@ -35,7 +35,7 @@ test('DH-2: a heartbeat updates last_heartbeat_at, daemon_version and gateway_st
   const outcome = await world.send(device, heartbeat({ daemon_version: '1.2.3', gateway_status: 'degraded' }), {
     stored,
   })
-  t.deepEqual(outcome.result, { trust_level: 'approved', key_number: 1, key_expires_at: null })
+  t.deepEqual(outcome.result, { trust_level: 'approved', key_number: 1, key_expires_at: null, runners: [] })
   t.is(outcome.lenser, device.lenser)
   t.deepEqual(await rowOf(device), {
     trust_level: 'approved',
@@ -103,7 +103,7 @@ test('a heartbeat brings an offline device back to what it was, audited', async 
   for (const earlier of ['approved', 'trusted'] as const) {
     const device = await addDevice(earlier === 'trusted' ? ['approved', 'trusted', 'offline'] : ['approved', 'offline'])
     const outcome = await world.send(device, heartbeat())
-    t.deepEqual(outcome.result, { trust_level: earlier, key_number: 1, key_expires_at: null })
+    t.deepEqual(outcome.result, { trust_level: earlier, key_number: 1, key_expires_at: null, runners: [] })
     t.is((await rowOf(device)).trust_level, earlier)
     const { payload } = await world.one<{ payload: object }>(
       'SELECT payload FROM audit.hash_chains WHERE device_id = $1 ORDER BY seq DESC LIMIT 1',
@@ -148,7 +148,7 @@ test('outcomes keep the order of their envelopes, and one that cannot be applied
 test('heartbeats are kept for an hour', async (t) => {
   const device = await addDevice()
   await world.owner.query(
-    `INSERT INTO devices.heartbeats VALUES ($1, now() - interval '61 minutes', '\\x01', 'approved'), ($1, now() - interval '59 minutes', '\\x02', 'approved')`,
+    `INSERT INTO devices.heartbeats VALUES ($1, now() - interval '61 minutes', '\\x01', '{}', 'approved'), ($1, now() - interval '59 minutes', '\\x02', '{}', 'approved')`,
     [device.id],
   )
   await world.send(device, heartbeat())

@@ -5,7 +5,7 @@ import { limits } from '@lenserfight/schemas'
 import test, { type ExecutionContext } from 'ava'
 import { createStore } from '../../src/commit.ts'
 import { judgeFork } from '../../src/judge-fork.ts'
-import { addSetting, attestation, heartbeat, runStart, startRun } from '../_bodies.ts'
+import { addSetting, attestation, heartbeat, ranAt, runStart, startRun } from '../_bodies.ts'
 import { createWorld, type Device, gatewayId, type Outcome, type World } from '../_world.ts'
 
 let world: World
@@ -170,9 +170,8 @@ test('rule 8: of a forked device nothing counts that was stored since; what it d
   const now = Date.now()
   const runs: unknown[] = []
   for (const stored of [now - 60_000, now - 1_000]) {
-    await world.send(device, heartbeat(), { stored })
-    const permit = await startRun(world, setting)
-    await world.send(device, attestation(permit), { stored })
+    const permit = await startRun(world, setting, {}, { stored })
+    await world.send(device, attestation(permit, ranAt(stored)), { stored })
     runs.push(permit.run_id)
   }
   await say(device, 5, now - 30_000)

@@ -5,7 +5,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import { createStore } from '../../src/commit.ts'
 import { startReevaluation } from '../../src/reevaluate.ts'
-import { addSetting, addSubmission, attestation, heartbeat, runStart, type Setting } from '../_bodies.ts'
+import { addSetting, addSubmission, attestation, beatOf, ranAt, runStart, type Setting } from '../_bodies.ts'
 import { createWorld, type World } from '../_world.ts'
 
 let world: World
@@ -23,12 +23,15 @@ const levelOf = async (run: unknown): Promise<string> =>
     )
   ).trust_level
 /** A run with everything as it should be, attested so long ago. */
-const attestAgo = async ({ device, runner, version }: Setting, age: number): Promise<string> => {
+const attestAgo = async (setting: Setting, age: number): Promise<string> => {
+  const { device, runner, version } = setting
   const stored = Date.now() - age
-  await world.send(device, heartbeat(), { stored: stored - 1000 })
+  await world.send(device, beatOf(setting), { stored: stored - 1000 })
   const named = { runner_id: runner, version_id: version, op_id: newUuidV7(stored) }
   const { result } = await world.send(device, runStart(named), { stored })
-  const outcome = await world.send(device, attestation(result, { op_id: newUuidV7(stored) }), { stored })
+  const outcome = await world.send(device, attestation(result, { op_id: newUuidV7(stored), ...ranAt(stored) }), {
+    stored,
+  })
   if (outcome.result?.level !== 'fully_trusted') throw new TypeError(`not fully trusted: ${outcome.result?.reason}`)
   return result.run_id
 }
@@ -142,6 +145,10 @@ test.serial('a fork concerns the key that was forked: what the device attests wi
        INSERT INTO execution.runs
        SELECT (jsonb_populate_record(r, jsonb_build_object('id', $2::uuid, 'op_id', uuidv7()))).*
          FROM execution.runs r WHERE r.id = $1 RETURNING id
+     ), permitted AS (
+       INSERT INTO agents.policy_evaluations (run_id, lenser_id, phase, verdict, reason, asked_at, covered_until)
+       SELECT run.id, e.lenser_id, e.phase, e.verdict, e.reason, e.asked_at, e.covered_until
+         FROM agents.policy_evaluations e, run WHERE e.run_id = $1
      )
      INSERT INTO execution.attestations
      SELECT (jsonb_populate_record(a, jsonb_build_object('id', uuidv7(), 'run_id', run.id, 'key_number', 2))).*
@@ -280,9 +287,9 @@ test.serial(
         const submission = await addSubmission(world, setting.lenser)
         const named = { runner_id: setting.runner, version_id: setting.version, op_id: newUuidV7(stored) }
         const { result: permit } = await world.send(setting.device, runStart(named), { stored })
-        const body = attestation(permit, { op_id: newUuidV7(stored) })
+        const body = attestation(permit, { op_id: newUuidV7(stored), ...ranAt(stored) })
         const take: Record<(typeof steps)[number], () => Promise<unknown>> = {
-          heartbeat: () => world.send(setting.device, heartbeat(), { stored: stored - 1000 }),
+          heartbeat: () => world.send(setting.device, beatOf(setting), { stored: stored - 1000 }),
           link: () => world.owner.query('INSERT INTO execution.links VALUES ($1, $2)', [permit.run_id, submission]),
           attestation: () => world.send(setting.device, body, { stored }),
           compromise: () => declare(setting, { age, kind: 'fork', key: 1 }),

@@ -6,7 +6,8 @@ import {
   addSetting,
   addSubmission,
   attestation,
-  heartbeat,
+  beatOf,
+  ranAt,
   runAndAttest,
   runStart,
   type Setting,
@@ -109,9 +110,9 @@ test.serial(
     const setting = await addSetting(world)
     const now = Date.now()
     const { result: permit } = await world.send(setting.device, bare(setting))
-    await world.send(setting.device, attestation(permit), { stored: now })
+    await world.send(setting.device, attestation(permit, ranAt(now)), { stored: now })
     t.is(await levelOf(permit.run_id), 'agent_verified')
-    await world.send(setting.device, heartbeat(), { stored: now - 1000 })
+    await world.send(setting.device, beatOf(setting), { stored: now - 1000 })
     await reevaluate()
     t.is(await levelOf(permit.run_id), 'fully_trusted')
     await world.owner.query('DELETE FROM devices.heartbeats WHERE device_id = $1', [setting.device.id])
@@ -158,12 +159,12 @@ test.serial('rule 15: any order of link, attestation, heartbeats and judging giv
       const now = Date.now()
       const beatAt = { 'in time': now - 299_000, 'too early': now - 301_000, 'too late': now + 1000 }[beat]
       const submission = await addSubmission(world, foreign ? await world.addLenser() : setting.lenser)
-      const { result: permit } = await world.send(setting.device, bare(setting), { stored: now - 200_000 })
+      const { result: permit } = await world.send(setting.device, bare(setting), { stored: now - 20_000 })
       const take: Record<(typeof steps)[number], () => Promise<unknown>> = {
-        heartbeat: () => world.send(setting.device, heartbeat(), { stored: beatAt }),
-        'late heartbeat': () => world.send(setting.device, heartbeat(), { stored: now + 2000 }),
+        heartbeat: () => world.send(setting.device, beatOf(setting), { stored: beatAt }),
+        'late heartbeat': () => world.send(setting.device, beatOf(setting), { stored: now + 2000 }),
         link: () => world.owner.query('INSERT INTO execution.links VALUES ($1, $2)', [permit.run_id, submission]),
-        attestation: () => world.send(setting.device, attestation(permit), { stored: now }),
+        attestation: () => world.send(setting.device, attestation(permit, ranAt(now)), { stored: now }),
         judge: reevaluate,
       }
       for (const step of order) await take[step]()
@@ -184,7 +185,7 @@ test.serial('two judges at once and writers among them leave one history, ending
   )
   await Promise.all([
     ...permits.map((permit) => world.send(setting.device, attestation(permit), { stored: now })),
-    world.send(setting.device, heartbeat(), { stored: now - 1000 }),
+    world.send(setting.device, beatOf(setting), { stored: now - 1000 }),
     reevaluate(),
     reevaluate(),
     world.evaluator.query('SELECT execution.fn_compute_submission_trust($1)', [

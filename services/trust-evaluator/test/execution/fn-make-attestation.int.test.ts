@@ -1,5 +1,5 @@
 import test from 'ava'
-import { addSetting, attestation, heartbeat, runAndAttest, runStart, startRun } from '../_bodies.ts'
+import { addSetting, attestation, beatOf, runAndAttest, runStart, startRun } from '../_bodies.ts'
 import { bytesOf, createWorld, hashOf, type World } from '../_world.ts'
 
 // What execution.fn_make_attestation derives, each fact with what makes it true and what makes it false.
@@ -45,7 +45,7 @@ test('WT-1 WT-2: hashes other than the pinned version’s count for nothing; wit
   for (const more of [{ lens_hash: hashOf(8) }, { workflow_hash: hashOf(8) }, { lens_hash: null }]) {
     t.like((await runAndAttest(world, setting, more)).result, { level: 'agent_verified', reason: 'version_unchanged' })
   }
-  await world.send(setting.device, heartbeat())
+  await world.send(setting.device, beatOf(setting))
   const { result: free } = await world.send(setting.device, runStart({ runner_id: setting.runner }))
   t.like((await world.send(setting.device, attestation(free))).result, {
     level: 'execution_verified',
@@ -73,7 +73,7 @@ test('RH-4: without a heartbeat stored in the five minutes before, the level sta
   ] as const
   for (const [before, level] of cases) {
     const setting = await addSetting(world)
-    await world.send(setting.device, heartbeat(), { stored: now - before })
+    await world.send(setting.device, beatOf(setting), { stored: now - before })
     const started = runStart({ runner_id: setting.runner, version_id: setting.version })
     const { result } = await world.send(setting.device, started)
     const outcome = await world.send(setting.device, attestation(result), { stored: now })
@@ -102,7 +102,7 @@ test('RH-1: a binding that ended before the attestation does not count, one that
 test('a runner bound only after the permit never counts', async (t) => {
   const setting = await addSetting(world)
   const runner = await world.insert('execution.runners', { lenser_id: setting.lenser, name: 'late' })
-  const permit = await startRun(world, setting, { runner_id: runner })
+  const permit = await startRun(world, { ...setting, runner })
   await world.insert('execution.runner_device_bindings', { runner_id: runner, device_id: setting.device.id })
   t.like((await world.send(setting.device, attestation(permit))).result, {
     level: 'device_verified',
