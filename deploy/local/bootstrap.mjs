@@ -3,9 +3,9 @@
 // What it says goes to stderr, so that a command's --json on stdout stays clean.
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
@@ -62,8 +62,10 @@ function isInstalled() {
   const stamp = join(modules, '.lenserfight-lock')
   const hash = createHash('sha256').update(lock).digest('hex')
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return true
-  if (!installedAgrees(JSON.parse(lock.toString('utf8')).packages)) return false
+  const wanted = JSON.parse(lock.toString('utf8')).packages
+  if (!installedAgrees(wanted)) return false
   try {
+    linkPackages(wanted)
     writeFileSync(stamp, hash)
   } catch {
     // Another user's installation: it serves, it only has to be compared again next time.
@@ -80,6 +82,16 @@ function installedAgrees(wanted) {
     ([path, { version, optional, link }]) =>
       !path.startsWith('node_modules/') || link || (optional && !(path in have)) || have[path]?.version === version,
   )
+}
+
+/** Links packages of this repository that came since: as npm would, and nothing has to be fetched for them. @param {Record<string, { resolved?: string, link?: boolean }>} wanted */
+function linkPackages(wanted) {
+  for (const [path, { resolved, link }] of Object.entries(wanted)) {
+    const place = join(root, path)
+    if (!link || resolved === undefined || existsSync(place)) continue
+    mkdirSync(dirname(place), { recursive: true })
+    symlinkSync(relative(dirname(place), join(root, resolved)), place, 'junction')
+  }
 }
 
 function install() {

@@ -26,7 +26,7 @@ const connect = (machine: Machine): Promise<DaemonClient> => connectDaemon(join(
 const startRuns = async (client: DaemonClient): Promise<string[]> => {
   const run = { command_hash: hash, inputs: [] }
   const started = await Promise.all(
-    Array.from({ length: 8 }, () => client.request('run.start', { run, timeout_ms: 30_000 })),
+    Array.from({ length: 8 }, () => client.request('run.permit', { run, timeout_ms: 30_000 })),
   )
   return started.map(({ run_id }) => String(run_id))
 }
@@ -66,7 +66,7 @@ const attestWhile = async (machine: Machine, disturb: (done: number) => Promise<
   while (runIds.length < runs) runIds.push(...(await startRuns(client)))
   for (const [index, runId] of runIds.entries()) {
     const params = { attestation: attestationOf(runId, Date.now()), timeout_ms: 0 }
-    opIds.push(String((await client.request('run.attest', params)).op_id))
+    opIds.push(String((await client.request('run.complete', params)).op_id))
     await disturb(index + 1)
     // Whoever was killed is started again; what it had answered it must still know.
     client.close()
@@ -118,7 +118,7 @@ onLinux(
     const client = await connect(machine)
     t.teardown(() => client.close())
     const run = { command_hash: hash, inputs: [] }
-    await t.throwsAsync(client.request('run.start', { run, timeout_ms: 1000 }), { code: 'state_unwritable' })
+    await t.throwsAsync(client.request('run.permit', { run, timeout_ms: 1000 }), { code: 'state_unwritable' })
     // What the gateway says meanwhile cannot be kept either; several heartbeats are due.
     await new Promise((resolve) => setTimeout(resolve, 3000))
     machine.fillDisk(false)

@@ -176,10 +176,13 @@ test.serial('a policy that denies keeps the command from running', async (t) => 
         [value],
       ),
     )
-  for (const value of ['deny', 'require_human']) {
+  for (const [value, code] of [
+    ['deny', 'policy_denied'],
+    ['require_human', 'approval_required'],
+  ] as const) {
     await setDefault(value)
     const ran = await alice.lf(['run', '--', 'echo', 'this must not run'])
-    t.deepEqual([...codeOf(ran), ran.stdout], [5, 'policy_denied', ''])
+    t.deepEqual([...codeOf(ran), ran.stdout], [5, code, ''])
   }
   await setDefault('allow')
 })

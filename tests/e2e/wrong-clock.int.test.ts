@@ -48,10 +48,10 @@ test.serial(
     await until(async () => (await status()).trust_level === 'approved')
     offset = 400_000
     await until(async () => (await status()).code === 'clock_skew')
-    await t.throwsAsync(client.request('run.start', { run, timeout_ms: 500 }), { code: 'clock_skew' })
+    await t.throwsAsync(client.request('run.permit', { run, timeout_ms: 500 }), { code: 'clock_skew' })
     offset = 0
     await until(async () => (await status()).code === null)
-    t.is((await client.request('run.start', { run, timeout_ms: 20_000 })).verdict, 'allow')
+    t.is((await client.request('run.permit', { run, timeout_ms: 20_000 })).verdict, 'allow')
     client.close()
     await daemon.stop()
   },

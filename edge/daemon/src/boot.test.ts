@@ -139,10 +139,10 @@ test('without a gateway the daemon runs, says so, and stops at once when asked t
   const status = await client.request('status', {})
   t.deepEqual([status.connection, status.code, status.trust_level], ['disconnected', 'gateway_unreachable', null])
   const run = { command_hash: 'A'.repeat(43), inputs: [] }
-  await t.throwsAsync(client.request('run.start', { run, timeout_ms: 50 }), { code: 'gateway_unreachable' })
+  await t.throwsAsync(client.request('run.permit', { run, timeout_ms: 50 }), { code: 'gateway_unreachable' })
   const { open } = (await client.request('status', {})).outbox as { open: number }
   t.is(open, 1, 'the event of its start')
-  await t.throwsAsync(client.request('run.start', { run: { command_hash: 'x' }, timeout_ms: 50 }), {
+  await t.throwsAsync(client.request('run.permit', { run: { command_hash: 'x' }, timeout_ms: 50 }), {
     code: 'malformed_body',
   })
   client.close()

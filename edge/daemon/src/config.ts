@@ -21,6 +21,7 @@ const FileConfig = Type.Object(
     heartbeat_ms: Type.Optional(Milliseconds),
     pending_poll_ms: Type.Optional(Milliseconds),
     status_poll_ms: Type.Optional(Milliseconds),
+    permit_renew_ms: Type.Optional(Milliseconds),
     resend_floor_ms: Type.Optional(Milliseconds),
     resend_ceiling_ms: Type.Optional(Milliseconds),
     reconnect: Type.Optional(
@@ -56,6 +57,8 @@ export interface EdgeConfig extends EdgePaths, SessionTiming {
   readonly fileFallback: string | undefined
   readonly logLevel: (typeof logLevels)[number]
   readonly heartbeatMs: number
+  /** How often a run is renewed while its runner is alive; a permit never holds for over 60 s. */
+  readonly permitRenewMs: number
   readonly resend: Timing
   /** `LF_GATEWAY_BIND`: where the loopback listener is to be, as it stands; judged by `resolveBind`. */
   readonly bind: string
@@ -137,6 +140,7 @@ export const readEdgeConfig = (env: EdgeEnvironment = process.env): EdgeConfig =
     fileFallback: env.LF_GATEWAY_KEY_FILE_FALLBACK,
     logLevel: file.log_level ?? 'info',
     heartbeatMs: file.heartbeat_ms ?? limits.heartbeatSeconds * 1000,
+    permitRenewMs: file.permit_renew_ms ?? limits.permitRenewSeconds * 1000,
     pendingPollMs: file.pending_poll_ms ?? 5_000,
     statusPollMs: file.status_poll_ms ?? 60_000,
     // Empty is told apart from absent: listeners take an empty name for every address.

@@ -22,6 +22,8 @@ import { createLifecycle } from './lifecycle.ts'
 import { createMethods } from './methods.ts'
 import { createOutbox } from './outbox/outbox.ts'
 import { createPresence } from './presence.ts'
+import { createRunBook } from './runs/book.ts'
+import { createRuns } from './runs/runs.ts'
 import { type Methods, type SocketServer, serveSocket } from './socket/server.ts'
 import { daemonVersion } from './version.ts'
 
@@ -146,9 +148,13 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
       connector?.rekey()
     },
   })
+  const runs = createRuns({ renewMs: config.permitRenewMs, logger, onRefused, onUnable: presence.onUnable })
   const heartbeat = createHeartbeat({
     everyMs: config.heartbeatMs,
-    body: () => ({ daemon_version: daemonVersion, gateway_status: presence.obstacle() ? 'degraded' : 'connected' }),
+    body: () => ({
+      ...{ daemon_version: daemonVersion, gateway_status: presence.obstacle() ? 'degraded' : 'connected' },
+      runners: runs.runners(),
+    }),
     logger,
     onRefused,
     onUnable: presence.onUnable,
@@ -190,7 +196,8 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   await ring.reload()
 
   const methods = createMethods({
-    ...{ outbox, presence, rotation, canary, identity: changes.identity },
+    ...{ outbox, presence, rotation, canary, runs, heartbeat, identity: changes.identity },
+    book: createRunBook(store, now),
     status: () =>
       describeDaemon({
         ...{ descriptor, presence, trust, since, binds, identity: changes.identity() },
@@ -217,7 +224,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
       }),
     openSession: (link) =>
       openDeviceSession({
-        ...{ link, trust, counter, outbox, heartbeat, canary, timing: config, logger, now, onStanding },
+        ...{ link, trust, counter, outbox, heartbeat, canary, runs, timing: config, logger, now, onStanding },
         ...{ identity: booted.identity, signer: ring.signer },
       }),
   })
@@ -228,6 +235,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
     failed,
     stop: async () => {
       await machine.close()
+      runs.close()
       if (!isRefused) await lifecycle.stopped(presence.connection() === 'connected' ? stopReceiptMs : 0)
       await connector.close()
       await rotation.idle()

@@ -138,7 +138,7 @@ onLinux(
     const { child, ended, log } = await serve(t, config)
     const client = await connectDaemon(config.socket)
     t.teardown(client.close)
-    const ask = () => client.request('run.attest', { attestation, timeout_ms: 0 })
+    const ask = () => client.request('run.complete', { attestation, timeout_ms: 0 })
     const openNow = async () => ((await client.request('status', {})).outbox as { open: number }).open
     const before = await openNow()
 

@@ -31,6 +31,17 @@ const schemas = [
    CREATE INDEX attempts_of ON attempts (op_id);`,
   `CREATE TABLE counter (only INTEGER PRIMARY KEY CHECK (only = 1), reserved INTEGER NOT NULL) STRICT;
    INSERT INTO counter VALUES (1, 0);`,
+  `CREATE TABLE runs (
+     run_id TEXT PRIMARY KEY,
+     permit TEXT NOT NULL,
+     clock_offset_ms INTEGER NOT NULL,
+     tools INTEGER NOT NULL DEFAULT 0,
+     ended INTEGER NOT NULL DEFAULT 0 CHECK (ended IN (0, 1)),
+     created_at INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;
+   CREATE INDEX runs_old ON runs (created_at);
+   CREATE INDEX operations_tools ON operations (json_extract(body, '$.run_id'))
+     WHERE kind = 'tool_invocation' AND state IN ('waiting', 'sent');`,
 ] as const
 
 /** A row as SQLite returns it. */

@@ -60,10 +60,9 @@ const startRun = async (context: Context, run: Record<string, unknown>): Promise
   const line = `lf: no permit for this run yet; waiting up to ${startSeconds} s. Nothing has run, and Ctrl-C leaves it so.`
   try {
     const result = await sayIfSlow(context.output, line, () =>
-      daemon.request('run.start', { run, timeout_ms: startMs }),
+      daemon.request('run.permit', { run, timeout_ms: startMs }),
     )
-    const { verdict, reason, run_id, lens_hash = null, workflow_hash = null } = result
-    if (verdict !== 'allow') throw new CodedError('policy_denied', plain(`${verdict}: ${reason}`))
+    const { run_id, lens_hash = null, workflow_hash = null } = result
     return { run_id, lens_hash, workflow_hash } as Permit
   } catch (error) {
     throw toldHere(context, error)

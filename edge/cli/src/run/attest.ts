@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type DaemonClient, keepForLater, type Outcome } from '@lenserfight/daemon/client'
+import { createRunBook, type DaemonClient, keepForLater, type Outcome } from '@lenserfight/daemon/client'
 import { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { enrolledHere, openDaemon } from '../daemon.ts'
@@ -35,7 +35,7 @@ const reopen = async (context: Context): Promise<DaemonClient> => {
 /** Hands an attestation to the daemon, which keeps it before it answers; then waits for its result. */
 const viaDaemon = async (daemon: DaemonClient, attestation: object, waitMs: number): Promise<Attested> => {
   const params = { attestation: attestation as Record<string, unknown>, timeout_ms: 0 }
-  const kept = asAttested(await daemon.request('run.attest', params))
+  const kept = asAttested(await daemon.request('run.complete', params))
   if (waitMs === 0 || kept.state !== 'queued') return kept
   try {
     return asAttested(await daemon.request('operation.wait', { op_id: kept.opId, timeout_ms: waitMs }))
@@ -61,7 +61,11 @@ export const attest = async (
     return await viaDaemon(daemon, attestation, waitMs)
   } catch (error) {
     if (!(error instanceof CodedError) || error.code !== 'daemon_unreachable') throw error
-    const opId = keepForLater(context.store(), enrolledHere(context), { kind: 'attestation', body: attestation })
+    const store = context.store()
+    const identity = enrolledHere(context)
+    const opId = createRunBook(store).end(attestation, (body) =>
+      keepForLater(store, identity, { kind: 'attestation', body }),
+    )
     return { opId, state: 'queued', outcome: null }
   } finally {
     daemon?.close()

@@ -69,7 +69,8 @@ const open = (
     identity: { lenser, device_id: kid, challenge: 'x', challenge_op: uuid('d') } as Enrolled,
     signer: createSigner({ kid, key: generateKeyPair().privateKey }),
     counter: { next: () => 1, reserve: () => {} },
-    heartbeat: { start: () => {}, stop: () => {}, receive: () => {}, acceptedAt: () => null },
+    heartbeat: { start: () => {}, stop: () => {}, beatFor: () => {}, receive: () => {}, acceptedAt: () => null },
+    runs: { attach: () => {}, detach: () => {}, receive: () => {} },
     timing: { pendingPollMs: 5, statusPollMs: 5 },
     onStanding: (said) => {
       if (!keeps(said)) write()

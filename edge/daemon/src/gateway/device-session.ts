@@ -13,6 +13,7 @@ import { measureClock } from '../checks/clock.ts'
 import type { Counter } from '../counter.ts'
 import { type KeyFacts, keyFactsOf } from '../keys/change.ts'
 import type { Outbox } from '../outbox/types.ts'
+import type { Runs } from '../runs/runs.ts'
 import type { Enrolled } from '../settings.ts'
 import type { Canary } from './canary.ts'
 import { createGatewayClient, type GatewayClient, resultOf } from './client.ts'
@@ -59,6 +60,7 @@ export interface DeviceSessionOptions {
   readonly outbox: Outbox
   readonly heartbeat: Heartbeat
   readonly canary: Canary
+  readonly runs: Pick<Runs, 'attach' | 'detach' | 'receive'>
   readonly timing: SessionTiming
   readonly logger: Logger
   readonly onStanding: (standing: Standing | NoStanding) => void
@@ -113,7 +115,7 @@ const calmly = (act: () => void): (() => void) => {
 
 export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession => {
   const { link, identity, signer, counter, trust, timing, logger, onStanding, now = Date.now } = options
-  const { outbox, heartbeat, canary } = options
+  const { outbox, heartbeat, canary, runs } = options
   /** The kinds that this connection was admitted for, once they are known. */
   let admitted: readonly KindName[] | undefined
   let level: DeviceLevel | undefined
@@ -128,6 +130,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     onReceipt: (items, service) => {
       heartbeat.receive(items, service)
       canary.receive(items, service)
+      runs.receive(items, service)
       outbox.receive(items, service)
     },
     // Its key may be newer than the list on disk, and a status answer brings the list.
@@ -137,6 +140,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
   const pauseSending = (): void => {
     heartbeat.stop()
     canary.detach()
+    runs.detach()
     outbox.detach()
     admitted = undefined
   }
@@ -150,6 +154,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     })
     if (kinds.includes('heartbeat')) heartbeat.start(client)
     if (kinds.includes('canary')) canary.attach(client)
+    if (kinds.includes('run_renew')) runs.attach(client)
   }
   const apply = (standing: Standing): void => {
     level = standing.level

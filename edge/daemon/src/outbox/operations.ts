@@ -62,7 +62,10 @@ export interface Operations {
   readonly insert: (operation: Pick<Operation, 'opId' | 'kid' | 'kind' | 'body'>, now: number) => void
   readonly find: (opId: string) => Operation | undefined
   readonly findAttempt: (digest: string) => Attempt | undefined
-  /** Those of these kinds whose time has come, oldest first; before them a change of keys, which others may wait for. */
+  /**
+   * Those of these kinds whose time has come, oldest first; before them a change of keys, which others may wait for, and
+   * without attestations of runs whose tool log is on its way.
+   */
   readonly due: (kinds: readonly KindName[], now: number, limit: number) => Operation[]
   readonly countOpen: () => number
   /** Sent, and their time has not come yet. */
@@ -82,6 +85,10 @@ export interface Operations {
 }
 
 const isOpen = "state IN ('waiting', 'sent')"
+/** A run's attestation ends its tool log, so it goes out once every entry before it is on record. */
+const isHeldBack = `o.kind = 'attestation' AND EXISTS (
+  SELECT 1 FROM operations t WHERE t.kind = 'tool_invocation' AND t.state IN ('waiting', 'sent')
+   AND json_extract(t.body, '$.run_id') = json_extract(o.body, '$.run_id'))`
 
 export const createOperations = (store: Store): Operations => ({
   insert: ({ opId, kid, kind, body }, now) => {
@@ -104,8 +111,9 @@ export const createOperations = (store: Store): Operations => ({
   due: (kinds, now, limit) =>
     store
       .all<OperationRow>(
-        `SELECT * FROM operations WHERE ${isOpen} AND next_at <= ? AND kind IN (${placeholders(kinds.length)})
-         ORDER BY kind <> 'rotate', rowid LIMIT ?`,
+        `SELECT * FROM operations o
+          WHERE ${isOpen} AND next_at <= ? AND kind IN (${placeholders(kinds.length)}) AND NOT (${isHeldBack})
+          ORDER BY kind <> 'rotate', rowid LIMIT ?`,
         ...[now, ...kinds, limit],
       )
       .map(fromRow),

@@ -82,9 +82,12 @@ export const connectDaemon = async (path: string): Promise<DaemonClient> => {
     request: async (method, params) => {
       if (socket.destroyed) throw unreachable('the connection ended')
       lastId += 1
-      const { timeout_ms: waitMs = 0 } = params as { timeout_ms?: number }
+      const { timeout_ms = 0, approval_timeout_ms = 0 } = params as {
+        timeout_ms?: number
+        approval_timeout_ms?: number
+      }
       const line = `${JSON.stringify({ id: lastId, method, params })}\n`
-      const response = await send(lastId, line, waitMs + answerMs)
+      const response = await send(lastId, line, timeout_ms + approval_timeout_ms + answerMs)
       if (response instanceof CodedError) throw response
       if (!response.ok) throw new CodedError(response.code, response.detail)
       return response.result

@@ -1,4 +1,4 @@
-import { isReasonCode, type ReasonCode, reasonCodes } from '@lenserfight/schemas'
+import { Bytes32, isReasonCode, limits, type ReasonCode, reasonCodes, Uuid } from '@lenserfight/schemas'
 import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 
@@ -16,6 +16,7 @@ export const socketLimits = {
 } as const
 
 const TimeoutMs = Type.Integer({ minimum: 0, maximum: socketLimits.waitMs })
+const ApprovalTimeoutMs = Type.Integer({ minimum: 0, maximum: limits.approvalMaxSeconds * 1000 })
 /** A body of the contract without what the daemon adds: kind, aud and op_id. */
 const Partial = Type.Record(Type.String(), Type.Unknown())
 const Outcome = Type.Union([
@@ -27,8 +28,24 @@ const closed = { additionalProperties: false } as const
 /** The methods, with what each takes. */
 export const methods = {
   status: Type.Object({}, closed),
-  'run.start': Type.Object({ run: Partial, timeout_ms: TimeoutMs }, closed),
-  'run.attest': Type.Object({ attestation: Partial, timeout_ms: TimeoutMs }, closed),
+  /** Asks for a run; its permit, once the policy, or a person where the policy wants one, allows it. */
+  'run.permit': Type.Object(
+    { run: Partial, timeout_ms: TimeoutMs, approval_timeout_ms: Type.Optional(ApprovalTimeoutMs) },
+    closed,
+  ),
+  /** The permit of a run that awaits a person, once one approved it. */
+  'run.approval': Type.Object({ run_id: Uuid, approval_timeout_ms: ApprovalTimeoutMs }, closed),
+  /** It begins to run now. */
+  'run.start': Type.Object({ run_id: Uuid }, closed),
+  /** Logs that it is to use a tool, and whether it may. */
+  'run.tool': Type.Object(
+    { run_id: Uuid, tool: Type.String(), arguments_hash: Bytes32, timeout_ms: Type.Optional(TimeoutMs) },
+    closed,
+  ),
+  /** Its runner is alive; what the policy says of it by now. */
+  'run.heartbeat': Type.Object({ run_id: Uuid, timeout_ms: Type.Optional(TimeoutMs) }, closed),
+  /** It has ended: attests it. */
+  'run.complete': Type.Object({ attestation: Partial, timeout_ms: TimeoutMs }, closed),
   /** Rotates this device's key; one that is under way is the same. */
   'identity.rotate': Type.Object({ timeout_ms: TimeoutMs }, closed),
   /** Makes the key of a reproof, for the owner to ask the gateway with. */

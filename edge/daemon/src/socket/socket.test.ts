@@ -16,8 +16,12 @@ const serve = async (t: ExecutionContext, more: Partial<Methods> = {}) => {
   const path = join(mkdtempSync(join(tmpdir(), 'lf-sock-')), 'daemon.sock')
   const methods: Methods = {
     status: async () => ({ up: true }),
-    'run.start': async ({ run }) => ({ run }),
-    'run.attest': async () => ({}),
+    'run.permit': async ({ run }) => ({ run }),
+    'run.approval': async () => ({}),
+    'run.start': async () => ({}),
+    'run.tool': async () => ({}),
+    'run.heartbeat': async () => ({}),
+    'run.complete': async () => ({}),
     canary: async () => ({}),
     'identity.rotate': async () => ({}),
     'identity.prepare': async () => ({}),
@@ -99,7 +103,7 @@ test('what is no request is refused, and the connection goes on', async (t) => {
     '{"id":1,"method":"__proto__"}',
     '{"id":1,"method":"status","params":{"x":1}}',
     '{"id":-1,"method":"status"}',
-    '{"id":1,"method":"run.start","params":{"run":{},"timeout_ms":1e9}}',
+    '{"id":1,"method":"run.permit","params":{"run":{},"timeout_ms":1e9}}',
   ]
   const answers = await say(path, `${lines.join('\n')}\n{"id":"last","method":"status"}\n`, lines.length + 1)
   const parsed = answers.map((line) => parseResponse(line))

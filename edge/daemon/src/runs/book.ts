@@ -1,0 +1,133 @@
+import { CodedError } from '@lenserfight/schemas'
+import type { Store } from '../store.ts'
+
+/** What a permit says for as long as its run lasts; null is none. */
+export interface Permitted {
+  readonly run_id: string
+  readonly version_id: string | null
+  readonly lens_hash: string | null
+  readonly workflow_id: string | null
+  readonly workflow_hash: string | null
+  readonly runner_id: string | null
+  readonly contender_id: string | null
+}
+
+export interface BookedRun {
+  readonly permit: Permitted
+  /** The gateway's clock less ours when the run was permitted, milliseconds. */
+  readonly clockOffsetMs: number
+  /** Entries of its tool log. */
+  readonly tools: number
+  readonly isEnded: boolean
+}
+
+/** A clock that is off by no more than this is off by no more than can be measured, milliseconds. */
+const sameClockMs = 1_000
+/** A run that was permitted so long ago is forgotten. */
+const keptMs = 90 * 24 * 3600 * 1000
+
+const members = [
+  'version_id',
+  'lens_hash',
+  'workflow_id',
+  'workflow_hash',
+  'runner_id',
+  'contender_id',
+] as const satisfies readonly (keyof Permitted)[]
+/** Those that an attestation names too. */
+const attested = ['version_id', 'lens_hash', 'workflow_hash', 'runner_id', 'contender_id'] as const
+
+/** Reads a permit. */
+export const readPermitted = (result: Readonly<Record<string, unknown>>): Permitted => {
+  const text = (value: unknown): string | null => (typeof value === 'string' ? value : null)
+  const named = Object.fromEntries(members.map((name) => [name, text(result[name])]))
+  return { run_id: String(result.run_id), ...named } as unknown as Permitted
+}
+
+const shifted = (time: unknown, offsetMs: number): unknown =>
+  typeof time === 'number' && Math.abs(offsetMs) > sameClockMs ? Math.round(time + offsetMs) : time
+
+/**
+ * The runs that this device was permitted, kept on the disk: what each is pinned to, and how long its tool log is. A daemon
+ * that was killed goes on counting where it was. Calls throw CodedError `state_unwritable`.
+ */
+export interface RunBook {
+  readonly add: (permit: Permitted, clockOffsetMs: number) => void
+  readonly find: (runId: string) => BookedRun | undefined
+  /**
+   * Counts one more entry of a run's tool log, and keeps it, or does neither.
+   * @param keep keeps the entry of that number
+   * @throws CodedError `unknown_run`, `run_ended`, what `keep` throws
+   */
+  readonly addTool: (runId: string, keep: (seq: number) => void) => number
+  /**
+   * Ends a run by its attestation, or does not. What the runner left out is filled in: what was permitted, and the length of
+   * the tool log; claimed times are brought to the gateway's clock.
+   * @param keep keeps the attestation
+   * @param clockOffsetMs what is known of it now; else what was when the run was permitted
+   */
+  readonly end: <T>(
+    attestation: Readonly<Record<string, unknown>>,
+    keep: (whole: Readonly<Record<string, unknown>>) => T,
+    clockOffsetMs?: number,
+  ) => T
+}
+
+interface Row {
+  permit: string
+  clock_offset_ms: number
+  tools: number
+  ended: number
+}
+
+/** @param now milliseconds since 1970 */
+export const createRunBook = (store: Store, now: () => number = Date.now): RunBook => {
+  const find = (runId: string): BookedRun | undefined => {
+    const row = store.get<Row & Record<string, never>>(
+      'SELECT permit, clock_offset_ms, tools, ended FROM runs WHERE run_id = ?',
+      runId,
+    )
+    return (
+      row && {
+        permit: JSON.parse(row.permit) as Permitted,
+        clockOffsetMs: row.clock_offset_ms,
+        tools: row.tools,
+        isEnded: row.ended === 1,
+      }
+    )
+  }
+  return {
+    find,
+    add: (permit, clockOffsetMs) => {
+      store.run('DELETE FROM runs WHERE created_at < ?', now() - keptMs)
+      store.run(
+        `INSERT INTO runs (run_id, permit, clock_offset_ms, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+        ...[permit.run_id, JSON.stringify(permit), Math.round(clockOffsetMs), now()],
+      )
+    },
+    addTool: (runId, keep) =>
+      store.transaction(() => {
+        const run = find(runId)
+        if (run === undefined) throw new CodedError('unknown_run')
+        if (run.isEnded) throw new CodedError('run_ended')
+        store.run('UPDATE runs SET tools = tools + 1 WHERE run_id = ?', runId)
+        keep(run.tools + 1)
+        return run.tools + 1
+      }),
+    end: (attestation, keep, clockOffsetMs) =>
+      store.transaction(() => {
+        const runId = String(attestation.run_id)
+        const run = find(runId)
+        const offset = clockOffsetMs ?? run?.clockOffsetMs ?? 0
+        store.run('UPDATE runs SET ended = 1 WHERE run_id = ?', runId)
+        const { started_at, ended_at } = attestation
+        return keep({
+          ...(run && Object.fromEntries(attested.map((name) => [name, run.permit[name]]))),
+          ...attestation,
+          ...(run && { tool_invocations: run.tools }),
+          ...(started_at === undefined ? {} : { started_at: shifted(started_at, offset) }),
+          ...(ended_at === undefined ? {} : { ended_at: shifted(ended_at, offset) }),
+        })
+      }),
+  }
+}
