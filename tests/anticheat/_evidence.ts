@@ -1,0 +1,39 @@
+import type { OwnerDatabase } from '@lenserfight/testkit'
+
+/** Schemas whose rows a level, a verdict or a reputation rests on. */
+const evidential = ['agents', 'battles', 'execution', 'lenses', 'reputation', 'xp']
+/** Queues of work to be done: they empty by themselves, and nothing rests on them. */
+const isQueue = /(reevaluations|jobs|queue|pending)/
+
+/** Every table of evidence that there is. */
+export const evidenceTables = async (db: OwnerDatabase): Promise<string[]> => {
+  const { rows } = await db.query(
+    `SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1`,
+    [evidential],
+  )
+  return (rows as { name: string }[]).map(({ name }) => name).filter((name) => !isQueue.test(name))
+}
+
+/** How many rows of each table of evidence name one of these ids, whatever the column is called. */
+export const evidenceOf = async (db: OwnerDatabase, ids: readonly string[]): Promise<Record<string, number>> => {
+  const tables = await evidenceTables(db)
+  const counts = tables.map(
+    (name) => `SELECT '${name}' AS name, count(*)::int AS count FROM ${name} x WHERE to_jsonb(x)::text ~ $1`,
+  )
+  const { rows } = await db.query(counts.join(' UNION ALL '), [ids.join('|')])
+  return Object.fromEntries((rows as { name: string; count: number }[]).map(({ name, count }) => [name, count]))
+}
+
+/** What a device's envelopes can do to the device itself: its row, its heartbeats, and what of its operations is over. */
+export const effectsOn = async (db: OwnerDatabase, kid: string): Promise<unknown> => {
+  const { rows } = await db.query(
+    `SELECT to_jsonb(d) AS device,
+            (SELECT count(*)::int FROM devices.heartbeats h WHERE h.device_id = d.id) AS heartbeats,
+            (SELECT count(*)::int FROM devices.operations o WHERE o.kid = d.id) AS operations,
+            (SELECT count(*)::int FROM devices.counters c WHERE c.device_id = d.id) AS counted
+       FROM devices.registered_devices d WHERE d.id = $1`,
+    [kid],
+  )
+  return rows[0]
+}
