@@ -18,7 +18,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE ltg_owner REVOKE EXECUTE ON FUNCTIONS FROM PUB
 -- To name a function one needs its schema; it opens nothing by itself.
 GRANT USAGE ON SCHEMA devices TO ltg_broker_auth, ltg_registrar, ltg_verifier, ltg_trust_evaluator;
 GRANT USAGE ON SCHEMA execution TO ltg_registrar, ltg_trust_evaluator;
-GRANT USAGE ON SCHEMA agents TO ltg_trust_evaluator;
+GRANT USAGE ON SCHEMA agents TO ltg_registrar, ltg_trust_evaluator;
 GRANT USAGE ON SCHEMA lensers TO ltg_registrar;
 GRANT USAGE ON SCHEMA audit TO ltg_registrar, ltg_audit_chain;
 GRANT USAGE ON SCHEMA lensers, devices, execution, agents, lenses, battles, audit TO authenticated;

@@ -23,6 +23,7 @@ BEGIN
     "approvalMaxSeconds": 86400,
     "openRuns": 256,
     "renewalsPerRequest": 64,
+    "deniedToolsBytes": 2048,
     "runnersPerHeartbeat": 64,
     "toolInvocationsPerRun": 10000,
     "xpAttempts": 8,

@@ -51,6 +51,8 @@ export const limits = {
   renewalsPerRequest: 64,
   /** What a device calls a run, where a person is asked. */
   runLabelChars: 120,
+  /** What an account's policy denies, as JSON: it travels with each run of a renewal. */
+  deniedToolsBytes: 2 * 1024,
   /** Runners that one heartbeat reports (RH-2). */
   runnersPerHeartbeat: 64,
   /** Entries of one run's tool log. */

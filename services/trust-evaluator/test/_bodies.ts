@@ -33,6 +33,18 @@ export const runStart = (more: Body = {}) => ({
 /** The claimed times of a run that ended then, milliseconds since 1970. */
 export const ranAt = (ended: number) => ({ started_at: ended - 123, ended_at: ended })
 
+export const runRenew = (runs: readonly unknown[]) => ({ kind: 'run_renew' as const, runs })
+
+export const toolInvocation = (run_id: unknown, seq: number, more: Body = {}) => ({
+  kind: 'tool_invocation' as const,
+  op_id: newUuidV7(),
+  run_id,
+  seq,
+  tool: 'mcp/files.read',
+  arguments_hash: hashOf(6),
+  ...more,
+})
+
 /** What an honest edge attests of a run: the hashes of its permit, and what came of it. */
 export const attestation = (permit: Body, more: Body = {}) => ({
   kind: 'attestation' as const,

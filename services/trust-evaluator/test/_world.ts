@@ -12,6 +12,8 @@ const appliers = {
   lifecycle: 'devices.fn_device_lifecycle',
   canary: 'devices.fn_device_canary',
   run_start: 'execution.fn_run_start',
+  run_renew: 'execution.fn_run_renew',
+  tool_invocation: 'agents.fn_record_tool_invocation',
   attestation: 'execution.fn_record_execution_attestation',
 } as const
 export type AppliedKind = keyof typeof appliers

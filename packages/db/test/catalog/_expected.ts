@@ -26,6 +26,11 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'devices.fn_signers',
   ],
   ltg_registrar: [
+    'agents.fn_approval_decide',
+    'agents.fn_approvals',
+    'agents.fn_policy_set',
+    'agents.fn_policy_show',
+    'agents.fn_policy_test',
     'audit.fn_audit_verify',
     'devices.fn_claim_ask',
     'devices.fn_device_approve',
@@ -49,6 +54,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
   ],
   ltg_verifier: ['devices.fn_claim_ingress', 'devices.fn_claims_maintain', 'devices.fn_signers'],
   ltg_trust_evaluator: [
+    'agents.fn_record_tool_invocation',
     'devices.fn_device_canary',
     'devices.fn_device_heartbeat',
     'devices.fn_device_lifecycle',
@@ -65,6 +71,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'execution.fn_queue_invalidated',
     'execution.fn_record_execution_attestation',
     'execution.fn_reevaluate_due',
+    'execution.fn_run_renew',
     'execution.fn_run_start',
   ],
   ltg_audit_chain: ['audit.fn_chain_link'],

@@ -1,0 +1,176 @@
+-- A permit goes on as long as the policy lets it, 60 s at a time (PE-2).
+SET LOCAL ROLE ltg_owner;
+
+-- The last hour of requests to renew: one that comes again has the result that it had. A working table.
+CREATE TABLE execution.run_renewals (
+  device_id uuid NOT NULL REFERENCES devices.registered_devices (id),
+  stored_at timestamptz NOT NULL,
+  digest bytea NOT NULL,
+  result jsonb NOT NULL DEFAULT '{}',
+  PRIMARY KEY (device_id, stored_at, digest)
+);
+ALTER TABLE execution.run_renewals ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+-- The policy's word on a run that goes on, or awaits a person. How it started, and a denial since, stay as they are. What awaits
+-- a person does nothing that a pause could end. Budget, parallel runs and dark launch were the start's. Pure.
+CREATE FUNCTION agents.fn_renewal_verdict(
+  p_settings agents.workspace_settings, p_start agents.policy_evaluations, p_last agents.policy_evaluations,
+  p_approval agents.approvals, p_now timestamptz, OUT verdict text, OUT reason text
+)
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  reason := CASE
+    WHEN p_start.verdict IN ('deny', 'pause') THEN p_start.reason
+    WHEN p_last.verdict = 'deny' THEN p_last.reason
+    WHEN p_start.verdict = 'require_approval' AND p_approval.decision IS NULL
+      THEN CASE WHEN p_approval.expires_at > p_now THEN p_start.reason ELSE 'approval_expired' END
+    WHEN p_approval.decision = 'deny' THEN 'approval_denied'
+    WHEN p_settings.global_kill_switch THEN 'kill_switch'
+    WHEN p_settings.runner_paused THEN 'runner_paused'
+    WHEN p_settings.approval_default = 'deny' THEN 'approval_default_deny'
+    WHEN p_approval.decision = 'approve' THEN 'approved'
+    ELSE p_start.reason
+  END;
+  verdict := CASE
+    WHEN reason IN ('approval_default_allow', 'approved') THEN 'allow'
+    WHEN reason = 'approval_default_require_human' THEN 'require_approval'
+    WHEN reason = 'runner_paused' THEN 'pause'
+    ELSE 'deny'
+  END;
+END
+$$;
+
+-- Judges the runs that these envelopes name, whose own runs are locked, and records each verdict (PE-1). What was said of each, in
+-- the order in which the envelope names them; `was` is the verdict before.
+CREATE FUNCTION execution.fn_renew(p_items devices.verified_item[])
+RETURNS TABLE (envelope bytea, nth bigint, was text, became text, said jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY
+  WITH named AS (
+    SELECT DISTINCT ON ((i.parts).digest, n.id)
+           (i.parts).digest AS by, n.id::uuid AS id, n.place, i.lenser_id, (i.parts).kid, i.stored_at
+      FROM unnest(p_items) i
+      CROSS JOIN LATERAL jsonb_array_elements_text((i.parts).body -> 'runs') WITH ORDINALITY AS n (id, place)
+     ORDER BY (i.parts).digest, n.id, n.place
+  ), judged AS MATERIALIZED (
+    SELECT n.*,
+           CASE
+             WHEN r.id IS NULL THEN 'unknown_run'
+             WHEN (r.requester_lenser_id, r.device_id) <> (n.lenser_id, n.kid) THEN 'run_not_owned'
+             WHEN t.run_id IS NOT NULL THEN 'run_ended'
+           END AS code,
+           (latest.row).verdict AS former, v.verdict AS word, v.reason, coalesce((s).denied_tools, '{}') AS denied_tools,
+           CASE v.verdict WHEN 'allow' THEN n.stored_at + make_interval(secs => devices.fn_limit('permitSeconds'))
+           END AS covered,
+           CASE v.verdict WHEN 'require_approval' THEN (a).expires_at END AS expires
+      FROM named n
+      LEFT JOIN execution.runs r ON r.id = n.id
+      LEFT JOIN execution.attestations t ON t.run_id = r.id
+      LEFT JOIN agents.workspace_settings s ON s.lenser_id = r.requester_lenser_id
+      LEFT JOIN agents.approvals a ON a.run_id = r.id
+      LEFT JOIN LATERAL (
+        SELECT f AS row FROM agents.policy_evaluations f WHERE f.run_id = r.id ORDER BY f.id LIMIT 1) first ON true
+      LEFT JOIN LATERAL (
+        SELECT l AS row FROM agents.policy_evaluations l WHERE l.run_id = r.id ORDER BY l.id DESC LIMIT 1) latest ON true
+      CROSS JOIN LATERAL agents.fn_renewal_verdict(s, first.row, latest.row, a, now()) v
+  ), recorded AS (
+    INSERT INTO agents.policy_evaluations AS e
+      (run_id, lenser_id, phase, verdict, reason, asked_at, digest, covered_until)
+    SELECT j.id, j.lenser_id, 'renewal', j.word, j.reason, j.stored_at, j.by, j.covered
+      FROM judged j WHERE j.code IS NULL ORDER BY j.id, j.stored_at
+    ON CONFLICT (run_id, digest) WHERE digest IS NOT NULL DO NOTHING
+  ), opened AS (
+    INSERT INTO execution.open_runs AS o (run_id, lenser_id, device_id, open_until)
+    SELECT j.id, j.lenser_id, j.kid, max(j.covered)
+      FROM judged j WHERE j.code IS NULL AND j.covered IS NOT NULL GROUP BY j.id, j.lenser_id, j.kid ORDER BY j.id
+    ON CONFLICT (run_id) DO UPDATE SET open_until = greatest(o.open_until, excluded.open_until)
+  ), closed AS (
+    DELETE FROM execution.open_runs o USING judged j WHERE o.run_id = j.id AND j.code IS NULL AND j.word = 'deny'
+  )
+  SELECT j.by, j.place, j.former, CASE WHEN j.code IS NULL THEN j.word END,
+         CASE WHEN j.code IS NOT NULL THEN jsonb_build_object('run_id', j.id, 'code', j.code)
+              ELSE jsonb_build_object(
+                'run_id', j.id, 'verdict', j.word, 'reason', j.reason,
+                'covered_until', execution.fn_unix_ms(j.covered), 'denied_tools', j.denied_tools,
+                'approval_expires_at', execution.fn_unix_ms(j.expires)) END
+    FROM judged j;
+END
+$$;
+
+-- Applies requests to renew. They are no operations: each is judged once, at its store time, and one that comes again has the
+-- result that it had. Each verdict is a row of evidence that names its envelope; a record in the chain is written where one
+-- changes what was recorded last (AU-2): renewals that say the same again would drown it.
+CREATE FUNCTION execution.fn_run_renew(p_envelopes text[]) RETURNS TABLE (idx integer, outcome jsonb)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+  v_items devices.verified_item[] := devices.fn_open_verified(p_envelopes, 'run_renew', false);
+  v_fresh devices.verified_item[];
+BEGIN
+  DELETE FROM execution.run_renewals w
+   WHERE (w.device_id, w.stored_at, w.digest) IN (
+     SELECT o.device_id, o.stored_at, o.digest
+       FROM (SELECT DISTINCT (i.parts).kid FROM unnest(v_items) i) d
+       CROSS JOIN LATERAL (
+         SELECT x.* FROM execution.run_renewals x
+          WHERE x.device_id = d.kid AND x.stored_at < now() - interval '1 hour' FOR UPDATE SKIP LOCKED) o);
+
+  -- Whoever is first with one judges it; another waits here, and says below what the first said.
+  WITH taken AS (
+    INSERT INTO execution.run_renewals AS w (device_id, stored_at, digest)
+    SELECT DISTINCT (i.parts).kid, i.stored_at, (i.parts).digest
+      FROM unnest(v_items) i
+     WHERE i.step IS NULL AND devices.fn_state_refusal('run_renew', i.trust_level) IS NULL
+     ORDER BY 1, 2, 3
+    ON CONFLICT DO NOTHING
+    RETURNING w.digest
+  )
+  SELECT array_agg(x.i) INTO v_fresh
+    FROM (SELECT DISTINCT ON ((i.parts).digest) i
+            FROM taken t JOIN unnest(v_items) i ON (i.parts).digest = t.digest ORDER BY (i.parts).digest) x;
+
+  -- Their own runs alone: nobody holds up another's by naming it.
+  PERFORM FROM execution.runs r
+    WHERE r.id IN (SELECT n.id::uuid FROM unnest(v_fresh) i, jsonb_array_elements_text((i.parts).body -> 'runs') AS n (id)
+                    WHERE r.requester_lenser_id = i.lenser_id AND r.device_id = (i.parts).kid)
+    ORDER BY r.id FOR NO KEY UPDATE;
+
+  WITH renewed AS MATERIALIZED (
+    SELECT * FROM execution.fn_renew(v_fresh)
+  ), kept AS (
+    UPDATE execution.run_renewals w SET result = jsonb_build_object('runs', n.runs)
+      FROM (SELECT r.envelope, jsonb_agg(r.said ORDER BY r.nth) AS runs FROM renewed r GROUP BY r.envelope) n,
+           unnest(v_fresh) i
+     WHERE (i.parts).digest = n.envelope
+       AND (w.device_id, w.stored_at, w.digest) = ((i.parts).kid, i.stored_at, n.envelope)
+  )
+  INSERT INTO audit.pending (lenser_id, device_id, kid, event_kind, digest, payload)
+  SELECT i.lenser_id, (i.parts).kid, (i.parts).kid, 'run_renew', r.envelope,
+         devices.fn_ok(jsonb_build_object('runs', jsonb_agg(r.said ORDER BY r.nth)))
+    FROM renewed r JOIN unnest(v_fresh) i ON (i.parts).digest = r.envelope
+   WHERE r.became <> r.was
+   GROUP BY i.lenser_id, (i.parts).kid, r.envelope;
+
+  RETURN QUERY
+  SELECT i.idx, devices.fn_addressed(i, CASE
+           WHEN i.step = 'refused' THEN i.outcome
+           WHEN w.digest IS NOT NULL THEN devices.fn_ok(w.result)
+           ELSE coalesce(i.outcome, devices.fn_state_refusal('run_renew', i.trust_level)) END)
+    FROM unnest(v_items) i
+    LEFT JOIN execution.run_renewals w
+      ON w.device_id = (i.parts).kid AND w.stored_at = i.stored_at AND w.digest = (i.parts).digest
+   ORDER BY i.idx;
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION execution.fn_run_renew(text[]) TO ltg_trust_evaluator;

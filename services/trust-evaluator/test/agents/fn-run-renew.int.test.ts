@@ -1,0 +1,270 @@
+import { newUuidV7 } from '@lenserfight/envelope'
+import { limits } from '@lenserfight/schemas'
+import test from 'ava'
+import { addSetting, addSubmission, attestation, runRenew, runStart, type Setting } from '../_bodies.ts'
+import { bytesOf, createWorld, type Outcome, type World } from '../_world.ts'
+
+let world: World
+test.before(async () => {
+  world = await createWorld()
+})
+test.after.always(() => world?.close())
+
+const setPolicy = async ({ lenser }: Setting, settings: Record<string, unknown>): Promise<void> => {
+  await world.owner.query('INSERT INTO agents.workspace_settings (lenser_id) VALUES ($1) ON CONFLICT DO NOTHING', [
+    lenser,
+  ])
+  for (const [name, value] of Object.entries(settings)) {
+    await world.owner.query(`UPDATE agents.workspace_settings SET ${name} = $2 WHERE lenser_id = $1`, [lenser, value])
+  }
+}
+const start = async ({ device }: Setting, more: Record<string, unknown> = {}) => {
+  const { result } = await world.send(device, runStart(more))
+  return result as { run_id: string; verdict: string; covered_until: number; approval_expires_at: number | null }
+}
+const renew = (setting: Setting, runs: readonly unknown[], stored = Date.now()): Promise<Outcome> =>
+  world.send(setting.device, runRenew(runs), { stored })
+const renewOne = async (setting: Setting, run: string) => (await renew(setting, [run])).result.runs[0]
+const evaluations = async (run: string) =>
+  (
+    await world.owner.query(
+      `SELECT phase, verdict, reason, asked_at, covered_until FROM agents.policy_evaluations WHERE run_id = $1 ORDER BY id`,
+      [run],
+    )
+  ).rows as { phase: string; verdict: string; reason: string; asked_at: Date; covered_until: Date | null }[]
+/** A person's answer, by the row that `agents.fn_approval_decide` leaves. */
+const decide = (run: string, decision: 'approve' | 'deny') =>
+  world.owner.query(
+    'UPDATE agents.approvals SET decision = $2, decided_at = clock_timestamp(), decided_by = $3 WHERE run_id = $1',
+    [run, decision, newUuidV7()],
+  )
+const expire = (run: string) =>
+  world.owner.query(
+    `UPDATE agents.approvals SET requested_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'
+      WHERE run_id = $1`,
+    [run],
+  )
+
+test('PE-2: what is allowed is covered for 60 s from the store time of what asked for it, at the start and at each renewal', async (t) => {
+  t.true(limits.permitSeconds <= 60)
+  const setting = await addSetting(world)
+  const began = Date.now() - 50_000
+  const later = [began + 30_000, began + 49_000]
+  const { result } = await world.send(setting.device, runStart(), { stored: began })
+  t.is(result.covered_until, began + limits.permitSeconds * 1000)
+  for (const at of later) {
+    const [renewed] = (await renew(setting, [result.run_id], at)).result.runs
+    t.deepEqual(renewed, {
+      run_id: result.run_id,
+      verdict: 'allow',
+      reason: 'approval_default_allow',
+      covered_until: at + limits.permitSeconds * 1000,
+      denied_tools: [],
+      approval_expires_at: null,
+    })
+  }
+  const rows = await evaluations(result.run_id)
+  t.deepEqual(
+    rows.map(({ phase }) => phase),
+    ['start', 'renewal', 'renewal'],
+  )
+  for (const [n, { asked_at, covered_until }] of rows.entries()) {
+    t.is(asked_at.getTime(), [began, ...later][n] ?? 0)
+    t.is((covered_until?.getTime() ?? 0) - asked_at.getTime(), limits.permitSeconds * 1000)
+  }
+})
+
+test('PE-1: the kill switch, a pause and a default that denies are judged again at a renewal; bounds are not', async (t) => {
+  for (const [settings, verdict, reason] of [
+    [{ global_kill_switch: true }, 'deny', 'kill_switch'],
+    [{ runner_paused: true }, 'pause', 'runner_paused'],
+    [{ approval_default: 'deny' }, 'deny', 'approval_default_deny'],
+    [{ global_kill_switch: true, runner_paused: true, approval_default: 'deny' }, 'deny', 'kill_switch'],
+    [{ runner_paused: true, approval_default: 'deny' }, 'pause', 'runner_paused'],
+    [{ approval_default: 'require_human' }, 'allow', 'approval_default_allow'],
+    [{ dark_launch_percent: 0 }, 'allow', 'approval_default_allow'],
+  ] as const) {
+    const setting = await addSetting(world)
+    const { run_id } = await start(setting, { version_id: setting.version })
+    await world.owner.query('INSERT INTO agents.quotas (lenser_id, daily_runs, max_parallel_runs) VALUES ($1, 0, 0)', [
+      setting.lenser,
+    ])
+    await setPolicy(setting, settings)
+    t.like(await renewOne(setting, run_id), { verdict, reason })
+    t.like((await evaluations(run_id)).at(-1), { phase: 'renewal', verdict, reason })
+  }
+})
+
+test('rule 6: after a deny on a renewal it stays denied; after a pause it may go on', async (t) => {
+  const setting = await addSetting(world)
+  const [denied, paused] = [await start(setting), await start(setting)]
+  await setPolicy(setting, { runner_paused: true })
+  t.like(await renewOne(setting, paused.run_id), { verdict: 'pause', covered_until: null })
+  await setPolicy(setting, { runner_paused: false })
+  t.like(await renewOne(setting, paused.run_id), { verdict: 'allow' })
+  await setPolicy(setting, { global_kill_switch: true })
+  t.like(await renewOne(setting, denied.run_id), { verdict: 'deny', covered_until: null })
+  await setPolicy(setting, { global_kill_switch: false })
+  t.like(await renewOne(setting, denied.run_id), { verdict: 'deny', reason: 'kill_switch', covered_until: null })
+  t.like(await renewOne(setting, paused.run_id), { verdict: 'allow' })
+})
+
+test('PE-3: a run whose start was denied or paused stays so, whatever its owner says later', async (t) => {
+  for (const [settings, verdict] of [
+    [{ approval_default: 'deny' }, 'deny'],
+    [{ runner_paused: true }, 'pause'],
+  ] as const) {
+    const setting = await addSetting(world)
+    await setPolicy(setting, settings)
+    const { run_id } = await start(setting)
+    await setPolicy(setting, { approval_default: 'allow', runner_paused: false })
+    for (const _ of [1, 2]) t.like(await renewOne(setting, run_id), { verdict, covered_until: null })
+  }
+})
+
+test('a run that awaits a person is covered from its first renewal after the approval, and not before', async (t) => {
+  const setting = await addSetting(world)
+  await setPolicy(setting, { approval_default: 'require_human' })
+  const permit = await start(setting)
+  t.like(permit, { verdict: 'require_approval', covered_until: null })
+  const waiting = await renewOne(setting, permit.run_id)
+  t.like(waiting, {
+    verdict: 'require_approval',
+    reason: 'approval_default_require_human',
+    covered_until: null,
+    approval_expires_at: permit.approval_expires_at,
+  })
+  // Nothing runs that a pause could end, and a pause on record would cost it policy_passed.
+  await setPolicy(setting, { runner_paused: true })
+  t.like(await renewOne(setting, permit.run_id), { verdict: 'require_approval' })
+  await decide(permit.run_id, 'approve')
+  t.like(await renewOne(setting, permit.run_id), { verdict: 'pause' })
+  await setPolicy(setting, { runner_paused: false })
+  const stored = Date.now()
+  const [allowed] = (await renew(setting, [permit.run_id], stored)).result.runs
+  t.like(allowed, { verdict: 'allow', reason: 'approved', covered_until: stored + limits.permitSeconds * 1000 })
+  await setPolicy(setting, { global_kill_switch: true })
+  t.like(await renewOne(setting, permit.run_id), { verdict: 'deny', reason: 'kill_switch' })
+})
+
+test('a run that nobody approved in time, or that was denied, is denied for good', async (t) => {
+  const setting = await addSetting(world)
+  await setPolicy(setting, { approval_default: 'require_human' })
+  const [late, refused] = [await start(setting), await start(setting)]
+  await expire(late.run_id)
+  await decide(refused.run_id, 'deny')
+  for (const _ of [1, 2]) {
+    t.like(await renewOne(setting, late.run_id), { verdict: 'deny', reason: 'approval_expired', covered_until: null })
+    t.like(await renewOne(setting, refused.run_id), { verdict: 'deny', reason: 'approval_denied', covered_until: null })
+  }
+})
+
+test('runs that are unknown, another’s, another device’s or over have their code; their neighbours are renewed', async (t) => {
+  const [mine, other] = [await addSetting(world), await addSetting(world)]
+  const sibling = { ...mine, device: await world.addDevice(mine.lenser) }
+  const permits = await Promise.all([start(mine), start(other), start(sibling), start(mine)])
+  const [good, foreign, siblings, over] = permits.map(({ run_id }) => run_id)
+  await world.send(mine.device, attestation({ run_id: over }))
+  const unknown = newUuidV7()
+  const { result } = await renew(mine, [unknown, foreign, siblings, over, good, good])
+  t.deepEqual(result.runs.slice(0, 4), [
+    { run_id: unknown, code: 'unknown_run' },
+    { run_id: foreign, code: 'run_not_owned' },
+    { run_id: siblings, code: 'run_not_owned' },
+    { run_id: over, code: 'run_ended' },
+  ])
+  t.is(result.runs.length, 5, 'one that is named twice is renewed once')
+  t.like(result.runs[4], { run_id: good, verdict: 'allow' })
+  for (const run of [foreign, siblings, over]) t.is((await evaluations(run as string)).length, 1)
+  t.is((await evaluations(good as string)).length, 2)
+})
+
+test('DH-5: a renewal that comes again changes nothing and has the result that it had, in a batch, at once and later', async (t) => {
+  const setting = await addSetting(world)
+  const { run_id } = await start(setting)
+  const text = await world.seal(setting.device, runRenew([run_id, newUuidV7()]))
+  const first = await world.apply('run_renew', [text, text])
+  const again = await Promise.all([1, 2, 3].map(() => world.apply('run_renew', [text])))
+  await setPolicy(setting, { global_kill_switch: true, denied_tools: ['mcp/*'] })
+  await world.setLevel(setting.device, 'unhealthy')
+  const later = await world.apply('run_renew', [text])
+  for (const { result } of [...first, ...again.flat(), ...later]) t.deepEqual(result, first[0]?.result)
+  t.is((await evaluations(run_id)).length, 2)
+  t.is((await world.send(setting.device, runRenew([run_id]))).code, 'device_unhealthy')
+})
+
+test('three evaluators with one renewal at once judge it once', async (t) => {
+  const setting = await addSetting(world)
+  const runs = await Promise.all(Array.from({ length: 8 }, async () => (await start(setting)).run_id))
+  const texts = await Promise.all([
+    world.seal(setting.device, runRenew(runs)),
+    world.seal(setting.device, runRenew(runs.toReversed())),
+  ])
+  const outcomes = await Promise.all([texts, texts.toReversed(), texts].map((both) => world.apply('run_renew', both)))
+  for (const { ok, result } of outcomes.flat()) {
+    t.true(ok)
+    t.deepEqual(new Set(result.runs.map(({ verdict }: { verdict: string }) => verdict)), new Set(['allow']))
+  }
+  for (const run of runs) t.is((await evaluations(run)).length, 3)
+})
+
+test('AU-2: a renewal is on record in the chain where it changes what was recorded last, and as a row of evidence always', async (t) => {
+  const setting = await addSetting(world)
+  const { run_id } = await start(setting)
+  const still = await start(setting)
+  await renew(setting, [run_id, still.run_id])
+  await setPolicy(setting, { runner_paused: true })
+  const paused = await renew(setting, [run_id])
+  await renew(setting, [run_id])
+  await setPolicy(setting, { runner_paused: false })
+  const on = await renew(setting, [run_id, still.run_id])
+  const { rows } = await world.owner.query(
+    `SELECT digest, device_id, lenser_id, payload FROM audit.pending WHERE kid = $1 AND event_kind = 'run_renew' ORDER BY id`,
+    [setting.device.id],
+  )
+  t.deepEqual(
+    rows.map(({ digest, payload }) => [digest.toString('base64url'), payload]),
+    [
+      [paused.digest, { ok: true, result: paused.result }],
+      [on.digest, { ok: true, result: { runs: [on.result.runs[0]] } }],
+    ],
+  )
+  t.like(rows[0], { device_id: setting.device.id, lenser_id: setting.lenser })
+  t.is((await evaluations(run_id)).length, 5)
+})
+
+test('denied tools are told as they are now; a renewal without a claim renews nothing', async (t) => {
+  const setting = await addSetting(world)
+  await setPolicy(setting, { denied_tools: ['shell', 'mcp/*'] })
+  const { result } = await world.send(setting.device, runStart())
+  t.deepEqual(result.denied_tools, ['shell', 'mcp/*'])
+  await setPolicy(setting, { denied_tools: ['shell'] })
+  t.deepEqual((await renewOne(setting, result.run_id)).denied_tools, ['shell'])
+  const text = await world.seal(setting.device, runRenew([result.run_id]), { verdict: 'none' })
+  t.is((await world.apply('run_renew', [text]))[0]?.code, 'claim_expired')
+  t.is((await evaluations(result.run_id)).length, 2)
+})
+
+test('what is kept to answer repetitions is forgotten after an hour', async (t) => {
+  const setting = await addSetting(world)
+  const { run_id } = await start(setting)
+  await world.owner.query(
+    `INSERT INTO execution.run_renewals (device_id, stored_at, digest) VALUES ($1, now() - interval '2 hours', $2)`,
+    [setting.device.id, bytesOf(1)],
+  )
+  await renew(setting, [run_id])
+  const { rows } = await world.owner.query('SELECT digest FROM execution.run_renewals WHERE device_id = $1', [
+    setting.device.id,
+  ])
+  t.is(rows.length, 1)
+  t.notDeepEqual(rows[0].digest, bytesOf(1))
+})
+
+test('an approved run takes its submission only by the approval', async (t) => {
+  const setting = await addSetting(world)
+  await setPolicy(setting, { approval_default: 'require_human' })
+  const submission_id = await addSubmission(world, setting.lenser)
+  const { run_id } = await start(setting, { submission_id })
+  await renew(setting, [run_id])
+  t.is((await world.owner.query('SELECT FROM execution.links WHERE run_id = $1', [run_id])).rows.length, 0)
+})
