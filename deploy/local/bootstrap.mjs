@@ -3,7 +3,7 @@
 // What it says goes to stderr, so that a command's --json on stdout stays clean.
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -62,10 +62,8 @@ function isInstalled() {
   const stamp = join(modules, '.lenserfight-lock')
   const hash = createHash('sha256').update(lock).digest('hex')
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return true
-  const wanted = JSON.parse(lock.toString('utf8')).packages
-  if (!installedAgrees(wanted)) return false
+  if (!installedAgrees(JSON.parse(lock.toString('utf8')).packages)) return false
   try {
-    linkPackages(wanted)
     writeFileSync(stamp, hash)
   } catch {
     // Another user's installation: it serves, it only has to be compared again next time.
@@ -84,18 +82,23 @@ function installedAgrees(wanted) {
   )
 }
 
-/** Links packages of this repository that came since: as npm would, and nothing has to be fetched for them. @param {Record<string, { resolved?: string, link?: boolean }>} wanted */
-function linkPackages(wanted) {
+/** Links packages of this repository that came since the installation: as npm would, and nothing has to be fetched for them. */
+function linkPackages() {
+  /** @type {Record<string, { resolved?: string, link?: boolean }>} */
+  const wanted = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
   for (const [path, { resolved, link }] of Object.entries(wanted)) {
     const place = join(root, path)
     if (!link || resolved === undefined || existsSync(place)) continue
-    mkdirSync(dirname(place), { recursive: true })
-    symlinkSync(relative(dirname(place), join(root, resolved)), place, 'junction')
+    try {
+      symlinkSync(relative(dirname(place), join(root, resolved)), place, 'junction')
+    } catch {
+      fail(`${path} is missing and could not be linked to ${resolved}. Run npm ci and try again.`)
+    }
   }
 }
 
 function install() {
-  if (isInstalled()) return
+  if (isInstalled()) return linkPackages()
   const count = Object.keys(JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages).length
   say(`Fetching what this needs with npm ci: about ${count} packages (Node 24, PostgreSQL 18 and libraries),`)
   say('about 250 MB to download and 550 MB on disk, into node_modules. This happens once.')
