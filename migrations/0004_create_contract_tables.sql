@@ -53,6 +53,11 @@ BEGIN
     "trustedWindowDays": 30,
     "offlineSeconds": 86400,
     "devicesPerLenser": 100,
+    "lensesPerLenser": 200,
+    "versionsPerLens": 1000,
+    "agentsPerLenser": 100,
+    "contendersPerBattle": 16,
+    "submissionsPerContender": 100,
     "runFiles": 100,
     "deviceNameChars": 64
   }'::jsonb;

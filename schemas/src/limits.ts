@@ -111,6 +111,13 @@ export const limits = {
   /** DH-3. */
   offlineSeconds: 24 * 3600,
   devicesPerLenser: 100,
+  /** Lenses of one account, as many workflows, and versions that one lens may have. */
+  lensesPerLenser: 200,
+  versionsPerLens: 1000,
+  agentsPerLenser: 100,
+  /** Contenders of one account in a battle, and what each may submit. */
+  contendersPerBattle: 16,
+  submissionsPerContender: 100,
   /** Named input and output files that one run may carry. */
   runFiles: 100,
   tokenBytes: 8 * 1024,

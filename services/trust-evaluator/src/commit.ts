@@ -18,6 +18,23 @@ const appliers: Readonly<Record<AppliedKind, string>> = {
 /** Envelopes that one call applies at most: its locks are held until all of them are. */
 const perCall = 512
 
+/** An XP job that failed: to be tried again, or given up. */
+export interface XpFailure {
+  readonly task: string
+  readonly source: string
+  readonly state: 'pending' | 'dead'
+  readonly attempts: number
+  readonly sqlstate: string
+}
+
+/** How many jobs were done, failed, and failed for the last time; the first that failed, and all of the last. */
+export interface XpWorked {
+  readonly done: number
+  readonly failed: number
+  readonly dead: number
+  readonly failures: readonly XpFailure[]
+}
+
 /** The database as the evaluator knows it: its own functions by name, and nothing else (role ltg_trust_evaluator). */
 export interface EvaluatorStore {
   /** The devices on record under these kids. */
@@ -44,6 +61,8 @@ export interface EvaluatorStore {
   readonly dismissFork: (suspicion: Suspicion, forged: readonly Uint8Array[]) => Promise<boolean>
   /** Forgets envelopes counted long ago, keeping the highest of each key; how many. */
   readonly settleCounters: (limit: number) => Promise<number>
+  /** Works XP jobs that are due; what became of them. */
+  readonly workXp: (limit: number) => Promise<XpWorked>
   /** Rejects where the database does not answer. */
   readonly probe: () => Promise<void>
 }
@@ -143,6 +162,10 @@ export const createStore = (pool: Pool): EvaluatorStore => {
     const [row] = await call<{ fn_dismiss_fork: boolean }>(pool, 'devices.fn_dismiss_fork', values)
     return row?.fn_dismiss_fork ?? false
   }
+  const workXp = async (limit: number): Promise<XpWorked> => {
+    const [worked] = await call<XpWorked>(pool, 'xp.fn_work_jobs', [limit])
+    return worked ?? { done: 0, failed: 0, dead: 0, failures: [] }
+  }
   const probe = async (): Promise<void> => {
     await signers([])
   }
@@ -157,6 +180,6 @@ export const createStore = (pool: Pool): EvaluatorStore => {
     markOffline: upTo('devices.fn_mark_offline'),
     ...{ forkSuspicions, proveFork, dismissFork },
     settleCounters: upTo('devices.fn_settle_counters'),
-    probe,
+    ...{ workXp, probe },
   }
 }

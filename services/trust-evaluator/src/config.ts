@@ -13,6 +13,8 @@ export const EvaluatorConfig = configSchema({
   tend_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 3_600_000 })),
   /** How often suspicions are looked at that two hold one device's key. */
   forks_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 60_000 })),
+  /** How often XP jobs are looked for. */
+  xp_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 60_000 })),
   /** How often envelopes that were counted long ago are forgotten. */
   settle_ms: Type.Optional(Type.Integer({ minimum: 50, maximum: 3_600_000 })),
 })
@@ -23,5 +25,6 @@ export const defaults = {
   reevaluateMs: 1000,
   tendMs: 60_000,
   forksMs: 1000,
+  xpMs: 1000,
   settleMs: 300_000,
 } as const

@@ -18,6 +18,7 @@ import { createHandler } from './handle.ts'
 import { startReevaluation } from './reevaluate.ts'
 import { startTending } from './tend-devices.ts'
 import { startForkWatch } from './watch-forks.ts'
+import { startXpWork } from './work-xp.ts'
 
 const config = readConfig(EvaluatorConfig, process.argv.slice(2))
 const { gateway_id: gatewayId, pg, nats, health, replica } = config
@@ -35,6 +36,7 @@ const figures: {
   reevaluation?: () => object
   tending?: () => object
   forks?: () => object
+  xp?: () => object
 } = {}
 const healthServer = await serveHealth({
   ...health,
@@ -47,6 +49,7 @@ const healthServer = await serveHealth({
     ...figures.reevaluation?.(),
     ...figures.tending?.(),
     ...figures.forks?.(),
+    ...figures.xp?.(),
   }),
   logger,
 })
@@ -70,6 +73,9 @@ const forkWatch = startForkWatch({
 })
 figures.forks = forkWatch.figures
 lifecycle.onStop('forks', forkWatch.stop, 10_000)
+const xpWork = startXpWork({ store, everyMs: config.xp_ms ?? defaults.xpMs, logger })
+figures.xp = xpWork.figures
+lifecycle.onStop('xp', xpWork.stop, 10_000)
 
 readiness.setConsumer('connecting')
 const bus = await connectService({ service: 'trust-evaluator', nats, logger })

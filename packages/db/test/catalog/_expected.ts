@@ -73,16 +73,32 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'execution.fn_reevaluate_due',
     'execution.fn_run_renew',
     'execution.fn_run_start',
+    'xp.fn_work_jobs',
   ],
   ltg_audit_chain: ['audit.fn_chain_link'],
   anon: ['auth.uid'],
   authenticated: [
+    'agents.fn_ai_lenser_create',
     'audit.fn_chain_verify',
     'auth.uid',
+    'battles.fn_contender_join',
+    'battles.fn_submit',
     'execution.fn_get_run_trust',
     'execution.fn_get_submission_trust',
+    'lenses.fn_version_publish',
   ],
-  service_role: ['auth.uid', 'devices.fn_device_block', 'devices.fn_device_unblock', 'devices.fn_invalidate_claims'],
+  service_role: [
+    'auth.uid',
+    'battles.fn_battle_close',
+    'battles.fn_battle_open',
+    'devices.fn_device_block',
+    'devices.fn_device_unblock',
+    'devices.fn_invalidate_claims',
+    'reputation.fn_leaderboard',
+    'xp.apply',
+    'xp.fn_jobs_overview',
+    'xp.fn_jobs_retry',
+  ],
 }
 
 /** The login roles of the services. */
@@ -115,6 +131,8 @@ export const readableByTheirOwners = [
   'lenses.version_changes',
   'lenses.versions',
   'lenses.workflows',
+  'reputation.lenser_scores',
+  'xp.ledger',
 ]
 
 /** Evidence: never changed, never removed. */
@@ -122,6 +140,7 @@ export const appendOnly = [
   'agents.policy_evaluations',
   'agents.tool_invocations',
   'audit.hash_chains',
+  'battles.contenders',
   'devices.claim_invalidations',
   'devices.compromises',
   'devices.identity_forks',
@@ -132,4 +151,5 @@ export const appendOnly = [
   'execution.trust_evaluations',
   'lenses.version_changes',
   'public.migrations',
+  'xp.ledger',
 ]

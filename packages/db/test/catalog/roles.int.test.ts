@@ -20,7 +20,7 @@ test('a service’s role has no attribute, no membership and no password that mi
   t.deepEqual(owner, { rolcanlogin: false, rolsuper: false })
 })
 
-test('the platform’s service_role may block and unblock a device and do nothing else of ours, and touch no table', async (t) => {
+test('the platform’s service_role blocks devices, opens battles and looks after XP, does nothing else of ours, and touches no table', async (t) => {
   const own = await world().one<{ tables: string }>(
     `SELECT count(*) AS tables FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p')
@@ -28,7 +28,18 @@ test('the platform’s service_role may block and unblock a device and do nothin
     [ourSchemas],
   )
   t.is(own.tables, '0')
-  t.deepEqual(grantedFunctions.service_role, ['auth.uid', 'devices.fn_device_block', 'devices.fn_device_unblock'])
+  t.deepEqual(grantedFunctions.service_role, [
+    'auth.uid',
+    'battles.fn_battle_close',
+    'battles.fn_battle_open',
+    'devices.fn_device_block',
+    'devices.fn_device_unblock',
+    'devices.fn_invalidate_claims',
+    'reputation.fn_leaderboard',
+    'xp.apply',
+    'xp.fn_jobs_overview',
+    'xp.fn_jobs_retry',
+  ])
 })
 
 test('as each service: every table refuses to be read and written, every function of another to be called', async (t) => {
