@@ -114,35 +114,60 @@ CREATE TRIGGER deny_mutation BEFORE UPDATE OR DELETE OR TRUNCATE ON devices.oper
   FOR EACH STATEMENT EXECUTE FUNCTION public.fn_deny_mutation();
 ALTER TABLE devices.operations ENABLE ALWAYS TRIGGER deny_mutation;
 
+-- Why an op_id that is not on record cannot be used; null where it can.
+CREATE FUNCTION devices.fn_op_id_refusal(p_op_id uuid, p_iat bigint) RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_made_at timestamptz := CASE WHEN uuid_extract_version(p_op_id) = 7 THEN uuid_extract_timestamp(p_op_id) END;
+BEGIN
+  IF v_made_at IS NULL THEN
+    RETURN devices.fn_refusal('malformed_body', 'op_id is not a UUIDv7');
+  ELSIF v_made_at > to_timestamp(p_iat) + devices.fn_limit('operationLeadSeconds') * interval '1 second' THEN
+    RETURN devices.fn_refusal('malformed_body', 'op_id is dated after the envelope');
+  ELSIF v_made_at < now() - devices.fn_limit('operationMaxAgeDays') * interval '1 day' THEN
+    RETURN devices.fn_refusal('op_expired');
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- What an attempt at an operation on record is told: its outcome, where it is the same operation. The kind is of the content.
+CREATE FUNCTION devices.fn_operation_outcome(p_known devices.operations, p_content_digest bytea) RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF p_known.content_digest <> p_content_digest THEN
+    RETURN devices.fn_refusal('op_id_conflict');
+  ELSIF p_known.code IS NULL THEN
+    RETURN devices.fn_ok(p_known.result);
+  END IF;
+  RETURN devices.fn_refusal(p_known.code, p_known.result ->> 'detail');
+END
+$$;
+
 -- Call it first. NULL where the operation is new, and then nobody else begins it until this transaction ends; else its outcome:
--- the one committed before, or why its id cannot be used. Several in one transaction: in (kid, op_id) order.
+-- the one committed before, or why its id cannot be used. Several in one transaction: in (kid, op_id) order, or by
+-- devices.fn_begin_verified, which does the same for a batch.
 CREATE FUNCTION devices.fn_operation_begin(p devices.envelope_parts) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_known devices.operations;
-  v_made_at timestamptz := CASE WHEN uuid_extract_version(p.op_id) = 7 THEN uuid_extract_timestamp(p.op_id) END;
 BEGIN
-  IF v_made_at IS NULL THEN
-    RETURN devices.fn_refusal('malformed_body', 'op_id is not a UUIDv7');
-  END IF;
-  PERFORM pg_advisory_xact_lock(hashtextextended(p.kid || ' ' || p.op_id, 0));
-  SELECT o.* INTO v_known FROM devices.operations o WHERE o.kid = p.kid AND o.op_id = p.op_id;
-  IF FOUND THEN
-    -- The kind is of the content.
-    IF v_known.content_digest <> p.content_digest THEN
-      RETURN devices.fn_refusal('op_id_conflict');
-    ELSIF v_known.code IS NULL THEN
-      RETURN devices.fn_ok(v_known.result);
+  IF uuid_extract_version(p.op_id) = 7 THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended(p.kid || ' ' || p.op_id, 0));
+    SELECT o.* INTO v_known FROM devices.operations o WHERE o.kid = p.kid AND o.op_id = p.op_id;
+    IF FOUND THEN
+      RETURN devices.fn_operation_outcome(v_known, p.content_digest);
     END IF;
-    RETURN devices.fn_refusal(v_known.code, v_known.result ->> 'detail');
-  ELSIF v_made_at > to_timestamp(p.iat) + devices.fn_limit('operationLeadSeconds') * interval '1 second' THEN
-    RETURN devices.fn_refusal('malformed_body', 'op_id is dated after the envelope');
-  ELSIF v_made_at < now() - devices.fn_limit('operationMaxAgeDays') * interval '1 day' THEN
-    RETURN devices.fn_refusal('op_expired');
   END IF;
-  RETURN NULL;
+  RETURN devices.fn_op_id_refusal(p.op_id, p.iat);
 END
 $$;
 

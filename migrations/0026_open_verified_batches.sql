@@ -85,60 +85,104 @@ BEGIN
 END
 $$;
 
--- Looks up what became of each operation before, and holds those that are new against everybody else.
+-- Looks up what became of each operation before, and holds those that are new against everybody else. As
+-- devices.fn_operation_begin does for one: the locks in the items' order, then a later statement reads, which sees what those
+-- committed whom they waited for.
 CREATE FUNCTION devices.fn_begin_verified(p_items devices.verified_item[]) RETURNS devices.verified_item[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
-DECLARE
-  v_items devices.verified_item[] := p_items;
-  v_item devices.verified_item;
-  v_begun devices.envelope_parts;
-  v_known jsonb;
 BEGIN
-  FOR n IN 1 .. coalesce(cardinality(p_items), 0) LOOP
-    v_item := p_items[n];
-    CONTINUE WHEN v_item.step = 'refused';
-    IF ((v_item.parts).kid, (v_item.parts).op_id) = (v_begun.kid, v_begun.op_id) THEN
-      v_item.step := 'twin';
-    ELSIF v_item.step = 'stale' THEN
-      -- A committed result outranks every rejection.
-      v_known := devices.fn_operation_begin(v_item.parts);
-      v_item.step := CASE WHEN v_known IS NULL THEN 'refused' ELSE 'known' END;
-      v_item.outcome := coalesce(v_known, v_item.outcome);
-    ELSE
-      v_item.outcome := devices.fn_operation_begin(v_item.parts);
-      v_item.step := CASE WHEN v_item.outcome IS NULL THEN 'new' ELSE 'known' END;
-      v_begun := v_item.parts;
-    END IF;
-    v_items[n] := v_item;
-  END LOOP;
-  RETURN v_items;
+  PERFORM pg_advisory_xact_lock(hashtextextended(o.kid || ' ' || o.op_id, 0))
+    FROM (SELECT DISTINCT (i.parts).kid, (i.parts).op_id
+            FROM unnest(p_items) i
+           WHERE i.step IS DISTINCT FROM 'refused' AND uuid_extract_version((i.parts).op_id) = 7
+           ORDER BY 1, 2) o;
+  RETURN (
+    SELECT array_agg(
+             ROW(b.idx, b.parts, b.lenser_id, b.trust_level, b.earlier_level, b.stored_at,
+                 CASE WHEN b.step = 'refused' THEN 'refused'
+                      WHEN b.is_twin THEN 'twin'
+                      WHEN b.known IS NOT NULL THEN 'known'
+                      WHEN b.step = 'stale' THEN 'refused'
+                      ELSE 'new' END,
+                 -- A committed result outranks every rejection.
+                 CASE WHEN b.is_twin THEN b.outcome ELSE coalesce(b.known, b.outcome) END,
+                 b.run_id, b.key_number, b.is_forked)::devices.verified_item
+             ORDER BY b.place)
+      FROM (
+        SELECT i.*,
+               CASE WHEN i.step = 'refused' THEN NULL
+                    WHEN o.kid IS NOT NULL THEN devices.fn_operation_outcome(o, (i.parts).content_digest)
+                    ELSE devices.fn_op_id_refusal((i.parts).op_id, (i.parts).iat) END AS known,
+               -- A stale one begins nothing.
+               i.step IS DISTINCT FROM 'refused' AND (i.parts).op_id IS NOT NULL
+                 AND coalesce(bool_or(i.step IS NULL) OVER before, false) AS is_twin
+          FROM unnest(p_items) WITH ORDINALITY
+            AS i (idx, parts, lenser_id, trust_level, earlier_level, stored_at, step, outcome, run_id, key_number, is_forked, place)
+          LEFT JOIN devices.operations o ON o.kid = (i.parts).kid AND o.op_id = (i.parts).op_id
+        WINDOW before AS (PARTITION BY (i.parts).kid, (i.parts).op_id ORDER BY i.place
+                          ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) b);
 END
 $$;
 
--- Commits what was decided and returns every item's outcome, with what a receipt needs besides.
+-- Commits what was decided, as devices.fn_operation_commit does for one, and returns every item's outcome, with what a receipt
+-- needs besides.
 CREATE FUNCTION devices.fn_commit_verified(p_items devices.verified_item[])
 RETURNS TABLE (idx integer, outcome jsonb)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
-DECLARE
-  v_item devices.verified_item;
 BEGIN
-  FOR n IN 1 .. coalesce(cardinality(p_items), 0) LOOP
-    v_item := p_items[n];
-    IF v_item.step = 'new' THEN
-      v_item.outcome := devices.fn_operation_commit(
-        v_item.parts, v_item.lenser_id, (v_item.parts).kid, v_item.outcome);
-    ELSIF v_item.step = 'twin' THEN
-      -- What the first of them has just committed; where that was not final, the same holds for this one.
-      v_item.outcome := coalesce(devices.fn_operation_begin(v_item.parts), outcome);
-    END IF;
-    idx := v_item.idx;
-    outcome := devices.fn_addressed(v_item, v_item.outcome);
-    RETURN NEXT;
-  END LOOP;
+  IF EXISTS (SELECT FROM unnest(p_items) i
+              WHERE i.step = 'new' AND (i.outcome ->> 'ok')::boolean IS NOT TRUE
+                AND NOT EXISTS (SELECT FROM devices.reasons r WHERE r.code = i.outcome ->> 'code')) THEN
+    RAISE EXCEPTION 'an operation has no outcome' USING ERRCODE = 'LT004';
+  END IF;
+  WITH final AS MATERIALIZED (
+    SELECT i.place, i.lenser_id, (i.parts).kid, (i.parts).op_id, (i.parts).kind, (i.parts).content_digest, (i.parts).digest,
+           i.outcome, i.outcome ->> 'code' AS code
+      FROM unnest(p_items) WITH ORDINALITY
+        AS i (idx, parts, lenser_id, trust_level, earlier_level, stored_at, step, outcome, run_id, key_number, is_forked, place)
+     WHERE i.step = 'new' AND i.lenser_id IS NOT NULL
+       AND ((i.outcome ->> 'ok')::boolean
+            OR EXISTS (SELECT FROM devices.reasons r WHERE r.code = i.outcome ->> 'code' AND r.next = 'stop'))
+  ), stored AS (
+    INSERT INTO devices.operations (kid, op_id, kind, content_digest, digest, lenser_id, code, result)
+    SELECT f.kid, f.op_id, f.kind, f.content_digest, f.digest, f.lenser_id, f.code,
+           CASE WHEN f.code IS NULL THEN f.outcome -> 'result'
+                ELSE jsonb_strip_nulls(jsonb_build_object('detail', f.outcome -> 'detail')) END
+      FROM final f ORDER BY f.place
+  )
+  -- The record of each in the same transaction (AU-2).
+  INSERT INTO audit.pending (lenser_id, device_id, kid, op_id, event_kind, digest, payload)
+  SELECT f.lenser_id, f.kid, f.kid, f.op_id, f.kind, f.digest, f.outcome FROM final f ORDER BY f.place;
+
+  RETURN QUERY
+  SELECT i.idx, devices.fn_addressed(
+           ROW(i.idx, i.parts, i.lenser_id, i.trust_level, i.earlier_level, i.stored_at, i.step, i.outcome, i.run_id,
+               i.key_number, i.is_forked)::devices.verified_item,
+           CASE WHEN i.step <> 'twin' THEN i.outcome
+           -- What the first of them has just committed; where that was not final, the same holds for this one.
+           ELSE coalesce(devices.fn_operation_begin(i.parts), (
+             SELECT a.outcome
+               FROM unnest(p_items) WITH ORDINALITY
+                 AS a (idx, parts, lenser_id, trust_level, earlier_level, stored_at, step, outcome, run_id, key_number,
+                       is_forked, place)
+              WHERE ((a.parts).kid, (a.parts).op_id) = ((i.parts).kid, (i.parts).op_id)
+                AND a.place < i.place AND a.step IN ('new', 'known')
+              ORDER BY a.place DESC LIMIT 1)) END)
+    FROM unnest(p_items) WITH ORDINALITY
+      AS i (idx, parts, lenser_id, trust_level, earlier_level, stored_at, step, outcome, run_id, key_number, is_forked, place)
+   ORDER BY i.place;
 END
 $$;
 
