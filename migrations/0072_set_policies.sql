@@ -1,4 +1,4 @@
--- An account's pre-run policy: shown, tried, changed (KS-2, KS-4).
+-- An account's pre-run policy: shown, tried, changed.
 SET LOCAL ROLE ltg_owner;
 
 -- The policy and how much of it is used up, as its owner is shown it. Times are Unix seconds; changed_at null: it never was.
@@ -102,7 +102,7 @@ BEGIN
 END
 $$;
 
--- Changes the account's policy. Its audit record tells which members became what (KS-4).
+-- Changes the account's policy. Its audit record tells which members became what (AU-2).
 CREATE FUNCTION agents.fn_policy_set(p_envelope text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
