@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { generateKeyPair, newUuidV7, signEnvelope } from '@lenserfight/envelope'
 import test from 'ava'
 import fc from 'fast-check'
+import type { Pool } from '../../src/index.ts'
 import { refuses, useWorld } from '../_world.ts'
 
 const world = useWorld(test)
@@ -47,11 +48,17 @@ const batches = fc.array(
 )
 
 /** Begins and commits a batch, each new item with the outcome that was meant for it. */
-const apply = async (kid: string, ids: readonly string[], lenser: string, items: readonly Item[]): Promise<Said[]> => {
+const apply = async (
+  kid: string,
+  ids: readonly string[],
+  lenser: string,
+  items: readonly Item[],
+  db: Pick<Pool, 'query'> = world().owner,
+): Promise<Said[]> => {
   const texts = items.map(
     ({ op, note }) => signEnvelope({ kid, key, body: { aud, kind: 'run_start', note, op_id: ids[op] as string } }).text,
   )
-  const rows = await world().rows<{ outcome: Said }>(
+  const { rows } = await db.query(
     `WITH given AS (
        SELECT g.*, devices.fn_read_envelope(g.text) AS parts
          FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::jsonb[]) WITH ORDINALITY
@@ -77,7 +84,7 @@ const apply = async (kid: string, ids: readonly string[], lenser: string, items:
       lenser,
     ],
   )
-  return rows.map(({ outcome }) => outcome)
+  return rows.map(({ outcome }: { outcome: Said }) => outcome)
 }
 
 interface Known {
@@ -177,11 +184,29 @@ test('two batches with the same operations, in whatever order they came: the sec
   const kid = randomUUID()
   const ids = Array.from({ length: 20 }, (_, n) => newUuidV7(Date.now() + n))
   const items = ids.map((_, op): Item => ({ op, note: 'one', step: null, outcome: 'done' }))
-  const told = await Promise.all([apply(kid, ids, lenser, items), apply(kid, ids, lenser, items.toReversed())])
-  for (const said of told.flat()) t.deepEqual(said, outcomes.done)
-  const [row] = await world().rows<{ count: number }>(
+  const [first, second] = [await world().owner.connect(), await world().owner.connect()]
+  try {
+    await first.query('BEGIN')
+    const told = await apply(kid, ids, lenser, items, first)
+    const { rows } = await second.query('SELECT pg_backend_pid() AS pid')
+    const waiting = apply(kid, ids, lenser, items.toReversed(), second)
+    const isWaiting = async (): Promise<boolean> =>
+      (
+        await world().one<{ waits: boolean }>(
+          'SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted) AS waits',
+          [rows[0].pid],
+        )
+      ).waits
+    for (const end = Date.now() + 60_000; !(await isWaiting()); ) if (Date.now() > end) return t.fail('nobody waits')
+    await first.query('COMMIT')
+    for (const said of [...told, ...(await waiting)]) t.deepEqual(said, outcomes.done)
+  } finally {
+    await first.query('ROLLBACK')
+    for (const db of [first, second]) db.release()
+  }
+  const { count } = await world().one<{ count: number }>(
     'SELECT count(*)::int AS count FROM audit.pending WHERE kid = $1',
     [kid],
   )
-  t.is(row?.count, ids.length)
+  t.is(count, ids.length)
 })
