@@ -1,18 +1,20 @@
 /**
  * `npm run bench [-- --json] [-- --rounds N] [-- --only verifier|path|flatness]`: how fast the gateway is, as ratios measured in
- * one run. Rounds of what is compared alternate, so that whatever else the machine does falls on both.
+ * one run. `--attestations N` sets how full the full database is. Rounds of what is compared alternate, so that whatever else the machine does falls on both.
  */
 import { parseArgs } from 'node:util'
 import { loadSodium, type SodiumBuild } from '@lenserfight/envelope'
+import { benchFlatness } from './flatness.ts'
 import { benchPath } from './path.ts'
-import { describeFigures, describePath } from './report.ts'
+import { describeFigures, describeFlatness, describePath } from './report.ts'
 import { benchVerifier, type VerifierFigures } from './verifier.ts'
 
-const parts = ['verifier', 'path'] as const
+const parts = ['verifier', 'path', 'flatness'] as const
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '5' },
+    attestations: { type: 'string', default: '1000000' },
     only: { type: 'string', multiple: true, default: [...parts] },
   },
 })
@@ -59,10 +61,17 @@ const runPath = async () => {
   return { path_ratio: figures.path_ratio, path: figures }
 }
 
+const runFlatness = async () => {
+  const figures = await benchFlatness({ rounds, attestations: Number(values.attestations), say })
+  tell(describeFlatness(figures))
+  return { evaluation_flatness: figures.evaluation_flatness, flatness: figures }
+}
+
 const rounded = (_: string, value: unknown): unknown =>
   typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value
 const result = {
   ...(wanted.includes('verifier') ? await runVerifier() : {}),
   ...(wanted.includes('path') ? await runPath() : {}),
+  ...(wanted.includes('flatness') ? await runFlatness() : {}),
 }
 if (values.json) console.log(JSON.stringify(result, rounded))

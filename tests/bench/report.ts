@@ -1,3 +1,4 @@
+import type { FlatnessFigures } from './flatness.ts'
 import type { PathFigures } from './path.ts'
 import type { VerifierFigures } from './verifier.ts'
 
@@ -36,4 +37,12 @@ ${listed(figures.cpu_us_per_envelope, 16)}
 ${listed(figures.baseline_cpu_us_per_envelope, 16)}
   where PostgreSQL’s goes, in functions, µs an envelope
 ${listed(figures.where_time_goes, 44)}
+`
+
+/** What a full database costs, for people. */
+export const describeFlatness = (figures: FlatnessFigures): string => `
+evaluation with ${figures.attestations} attestations and ${figures.recent_envelopes} envelopes of the last half hour there, fsync on
+  ${fixed(figures.full_per_second, 0)} attestations/s; in an empty database ${fixed(figures.empty_per_second, 0)}/s
+  evaluation_flatness ${fixed(figures.evaluation_flatness, 2)} (rounds ${ratios(figures.round_ratios)})
+  filled in ${fixed(figures.fill_seconds, 0)} s
 `

@@ -114,7 +114,10 @@ const applyAll = async (world: BenchWorld, name: string, samples: readonly Sampl
 /** Starts so many runs of each device, by the function that starts any run, after a heartbeat of each. */
 export const startRuns = async (world: BenchWorld, runsEach: number): Promise<OpenRun[]> => {
   const beats = world.machines.map((machine) =>
-    signAs(world, machine, { kind: 'heartbeat', daemon_version: '0.1.0', gateway_status: 'connected' }),
+    signAs(world, machine, {
+      ...{ kind: 'heartbeat', daemon_version: '0.1.0', gateway_status: 'connected' },
+      runners: [{ runner_id: machine.runner, open_runs: runsEach }],
+    }),
   )
   await applyAll(world, 'devices.fn_device_heartbeat', beats)
   const wanted = Array.from({ length: runsEach }, () => world.machines).flat()
