@@ -1,6 +1,14 @@
 // Files that mostly wait begin first, so that the run does not end by waiting for them alone; then the other long ones.
 const waiting = ['verifiers-away', 'kill-workers', 'database-away', 'broker-lost', 'malformed', 'stack.int']
-const long = ['tests/anticheat', 'tests/sessions', 'tests/enrolment', 'tests/e2e', 'tests/load', 'deploy/local', 'broker-auth/test']
+const long = [
+  'tests/anticheat',
+  'tests/sessions',
+  'tests/enrolment',
+  'tests/e2e',
+  'tests/load',
+  'deploy/local',
+  'broker-auth/test',
+]
 const first = [...waiting, ...long]
 const rank = (file) => {
   const place = first.findIndex((name) => file.includes(name))

@@ -1,29 +1,10 @@
-import { randomUUID } from 'node:crypto'
-import { createPool, type Pool } from '@lenserfight/db'
-import { createLogger } from '@lenserfight/runtime'
-import { type TestDatabase, testPostgres } from '@lenserfight/testkit'
 import test from 'ava'
+import { useDatabase } from './_database.ts'
 import * as lies from './_lies.ts'
-import { databaseRoad, type Road, type Roles, rolesOf } from './_roads.ts'
 import { told } from './_told.ts'
 
 // Every worker passes on whatever it is given, and what is left is the database.
-let database: TestDatabase
-let db: Pool
-let roles: Roles
-let roads: Road[]
-test.before(async () => {
-  database = await testPostgres()
-  const logger = createLogger({ service: 'verifier', level: 'silent' })
-  db = createPool({ ...database.owner, max: 4, logger })
-  roles = rolesOf(database.as)
-  roads = [databaseRoad(roles, randomUUID())]
-})
-test.after.always(async () => {
-  await Promise.all([roles?.end(), db?.end()])
-  await database?.drop()
-})
-const world = () => ({ db, roads })
+const world = useDatabase(test)
 
 test('what nobody lied about is fully trusted on this road', told(world, lies.truth))
 test('AC-1 AC-2 AC-3: flags that a client sends lift nothing', told(world, lies.flagLies))

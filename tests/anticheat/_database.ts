@@ -1,0 +1,34 @@
+import { randomUUID } from 'node:crypto'
+import { createPool, type Pool } from '@lenserfight/db'
+import { createLogger } from '@lenserfight/runtime'
+import { testPostgres } from '@lenserfight/testkit'
+import type { TestFn } from 'ava'
+import { databaseRoad, type Road, type Roles, rolesOf } from './_roads.ts'
+
+/** A database of one's own with nothing before it. */
+export interface Bare {
+  /** As superuser. */
+  readonly db: Pool
+  readonly roles: Roles
+  readonly road: Road
+  readonly roads: readonly Road[]
+}
+
+/** One for a test file. */
+export const useDatabase = (test: TestFn): (() => Bare) => {
+  let bare: Bare | undefined
+  let drop: (() => Promise<void>) | undefined
+  test.before(async () => {
+    const database = await testPostgres()
+    const logger = createLogger({ service: 'verifier', level: 'silent' })
+    const roles = rolesOf(database.as)
+    const road = databaseRoad(roles, randomUUID())
+    bare = { db: createPool({ ...database.owner, max: 4, logger }), roles, road, roads: [road] }
+    drop = database.drop
+  })
+  test.after.always(async () => {
+    await Promise.all([bare?.roles.end(), bare?.db.end()])
+    await drop?.()
+  })
+  return () => bare as Bare
+}
