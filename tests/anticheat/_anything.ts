@@ -38,6 +38,7 @@ const valuesOf = (type: string, { ids, envelopes, digests }: AtHand): fc.Arbitra
     bigint: rare(number),
     'bigint[]': rare(fc.array(number, { maxLength: 2 })),
     boolean: rare(fc.boolean()),
+    'boolean[]': rare(fc.array(fc.boolean(), { maxLength: 3 })),
     text: rare(text),
     'text[]': rare(fc.array(text, { maxLength: 3 })),
     bytea: rare(bytes),

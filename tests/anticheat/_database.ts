@@ -23,7 +23,12 @@ export const useDatabase = (test: TestFn): (() => Bare) => {
     const logger = createLogger({ service: 'verifier', level: 'silent' })
     const roles = rolesOf(database.as)
     const road = databaseRoad(roles, randomUUID())
-    bare = { db: createPool({ ...database.owner, max: 4, logger }), roles, road, roads: [road] }
+    bare = {
+      db: createPool({ ...database.owner, max: 4, logger, connectTimeoutMs: 60_000 }),
+      roles,
+      road,
+      roads: [road],
+    }
     drop = database.drop
   })
   test.after.always(async () => {

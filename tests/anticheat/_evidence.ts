@@ -1,9 +1,9 @@
 import type { OwnerDatabase } from '@lenserfight/testkit'
 
-/** Schemas whose rows a level, a verdict or a reputation rests on. */
-const evidential = ['agents', 'battles', 'execution', 'lenses', 'reputation', 'xp']
-/** Queues of work to be done: they empty by themselves, and nothing rests on them. */
-const isQueue = /(reevaluations|jobs|queue|pending)/
+/** Schemas whose rows a level or a verdict rests on. */
+const evidential = ['agents', 'battles', 'execution', 'lenses']
+/** Queues of work to be done, and what of it is kept to be said again: nothing rests on them. */
+const isWorking = /(reevaluations|run_renewals|open_runs)/
 
 /** Every table of evidence that there is. */
 export const evidenceTables = async (db: OwnerDatabase): Promise<string[]> => {
@@ -12,17 +12,24 @@ export const evidenceTables = async (db: OwnerDatabase): Promise<string[]> => {
       WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1`,
     [evidential],
   )
-  return (rows as { name: string }[]).map(({ name }) => name).filter((name) => !isQueue.test(name))
+  return (rows as { name: string }[]).map(({ name }) => name).filter((name) => !isWorking.test(name))
 }
 
-/** How many rows of each table of evidence name one of these ids, whatever the column is called. */
-export const evidenceOf = async (db: OwnerDatabase, ids: readonly string[]): Promise<Record<string, number>> => {
+/** What one finds of ids in each table of evidence. */
+export type Evidence = Readonly<Record<string, { readonly count: number; readonly content: string | null }>>
+
+/** How many rows of each table of evidence name one of these ids, whatever the column is called, and what they say. */
+export const evidenceOf = async (db: OwnerDatabase, ids: readonly string[]): Promise<Evidence> => {
   const tables = await evidenceTables(db)
-  const counts = tables.map(
-    (name) => `SELECT '${name}' AS name, count(*)::int AS count FROM ${name} x WHERE to_jsonb(x)::text ~ $1`,
+  const found = tables.map(
+    (name) =>
+      `SELECT '${name}' AS name, count(*)::int AS count, md5(string_agg(row, '' ORDER BY row)) AS content
+         FROM (SELECT to_jsonb(x)::text AS row FROM ${name} x) y WHERE row ~ $1`,
   )
-  const { rows } = await db.query(counts.join(' UNION ALL '), [ids.join('|')])
-  return Object.fromEntries((rows as { name: string; count: number }[]).map(({ name, count }) => [name, count]))
+  const { rows } = await db.query(found.join(' UNION ALL '), [ids.join('|')])
+  return Object.fromEntries(
+    (rows as { name: string; count: number; content: string | null }[]).map(({ name, ...one }) => [name, one]),
+  )
 }
 
 /** What a device's envelopes can do to the device itself: its row, its heartbeats, and what of its operations is over. */

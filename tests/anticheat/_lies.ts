@@ -8,14 +8,14 @@ export interface Lie {
   readonly title: string
   /** What is told; the lie itself, as the last thing said. Returns what it needs of what came before. */
   readonly tell: (scene: Scene) => Promise<() => Promise<Outcome>>
-  /** Refused with a code, or taken and worth no more than this for want of that. */
-  readonly ends: ReasonCode | readonly [ExecutionLevel, ExecutionFact | null]
+  /** Refused with a code; or taken, and worth no more than this for want of that; or taken, and answered so, without effect. */
+  readonly ends: ReasonCode | readonly [ExecutionLevel, ExecutionFact | null] | Members
 }
 
-type Members = Readonly<Record<string, unknown>>
+export type Members = Readonly<Record<string, unknown>>
 
 /** An honest permit of the attacker's, and an attestation under it with these members other than they should be. */
-const attested =
+export const attested =
   (lie: (scene: Scene, permit: Members) => Members | Promise<Members>, asked: Members = {}): Lie['tell'] =>
   async (scene) => {
     const { road, attacker } = scene

@@ -57,7 +57,7 @@ const logger = createLogger({ service: 'verifier', level: 'silent' })
 export const rolesOf = (as: TestDatabase['as']) => {
   const pools = new Map<string, Pool>()
   const pool = (role: string): Pool => {
-    const known = pools.get(role) ?? createPool({ ...as(role), max: 4, logger })
+    const known = pools.get(role) ?? createPool({ ...as(role), max: 4, logger, connectTimeoutMs: 60_000 })
     pools.set(role, known)
     return known
   }
@@ -75,14 +75,14 @@ export interface Place {
   readonly stored: bigint
 }
 let sequence = 1_000_000_000
-const placeNow = (): Place => ({ seq: ++sequence, stored: BigInt(Date.now()) * 1_000_000n })
+const placeOf = ({ at = Date.now() }: Sealed): Place => ({ seq: ++sequence, stored: BigInt(at) * 1_000_000n })
 
 /** Claims as the verifier's role may, whatever is true of the envelope. Returns the verdict. */
 export const claimAs = async (
   roles: Roles,
   signer: Signatory,
   sealed: Sealed,
-  { seq, stored } = placeNow(),
+  { seq, stored } = placeOf(sealed),
 ): Promise<string> => {
   const { kid, keys } = signer
   const digest = Buffer.from(sealed.digest, 'base64url').toString('hex')

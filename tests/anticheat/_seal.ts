@@ -12,6 +12,8 @@ export interface Forgery {
   readonly nonce?: string
   /** Unix seconds. */
   readonly iat?: number
+  /** When the broker stored it, by a verifier's word where there is one; milliseconds. */
+  readonly at?: number
 }
 
 /** An envelope as it goes out. */
@@ -23,14 +25,16 @@ export interface Sealed {
   readonly iat: number
   /** base64url. */
   readonly digest: string
+  readonly at?: number
 }
 
 /** Signs what is said in the name of a signatory. */
-export const seal = (gatewayId: string, signer: Signatory, said: Said, forgery: Forgery = {}): Sealed => {
+export const seal = (gatewayId: string, signer: Signatory, said: Said, { at, ...forgery }: Forgery = {}): Sealed => {
   const { kind } = said
   const operation = kinds[kind].operation ? { op_id: newUuidV7() } : {}
   const counted = hasCounter(kind) ? { counter: nextCounter() } : {}
   const body = { aud: gatewayId, ...operation, ...counted, ...said }
   const { bytes, text, envelope } = signEnvelope({ kid: signer.kid, key: signer.keys.privateKey, ...forgery, body })
-  return { kind, text, bytes, nonce: envelope.nonce, iat: envelope.iat, digest: encodeBase64Url(envelopeDigest(bytes)) }
+  const digest = encodeBase64Url(envelopeDigest(bytes))
+  return { kind, text, bytes, nonce: envelope.nonce, iat: envelope.iat, digest, ...(at === undefined ? {} : { at }) }
 }

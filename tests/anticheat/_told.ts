@@ -1,6 +1,6 @@
 import type { OwnerDatabase } from '@lenserfight/testkit'
 import type { ExecutionContext, Implementation } from 'ava'
-import { evidenceOf } from './_evidence.ts'
+import { type Evidence, evidenceOf } from './_evidence.ts'
 import type { Lie } from './_lies.ts'
 import type { Road } from './_roads.ts'
 import { makeScene } from './_scene.ts'
@@ -9,20 +9,38 @@ import { makeScene } from './_scene.ts'
 const tell = async (t: ExecutionContext, db: OwnerDatabase, road: Road, lie: Lie): Promise<void> => {
   const name = `${lie.title} [${road.name}]`
   const scene = await makeScene(db, road)
-  const concerned = [scene.attacker.lenser, scene.victim.lenser]
+  const { attacker, victim } = scene
   const last = await lie.tell(scene)
-  const before = await evidenceOf(db, concerned)
+  const before = await Promise.all([evidenceOf(db, [attacker.lenser]), evidenceOf(db, [victim.lenser])])
   const outcome = await last()
-  if (typeof lie.ends === 'string') {
-    t.is(outcome.code ?? 'ok', lie.ends, name)
-    t.deepEqual(await evidenceOf(db, concerned), before, name)
+  const after = await Promise.all([evidenceOf(db, [attacker.lenser]), evidenceOf(db, [victim.lenser])])
+  if (!Array.isArray(lie.ends)) {
+    if (typeof lie.ends === 'string') t.is(outcome.code ?? 'ok', lie.ends, name)
+    else t.like(outcome.result, lie.ends, `${name}: ${outcome.code}`)
+    t.deepEqual(after, before, name)
     return
   }
   const [level, reason] = lie.ends
-  t.is(outcome.code, undefined, name)
-  t.like(outcome.result, { level, reason }, name)
-  const after = await evidenceOf(db, concerned)
-  t.is(after['execution.attestations'], (before['execution.attestations'] ?? 0) + 1, name)
+  t.like(outcome.result, { level, reason }, `${name}: ${outcome.code}`)
+  const countOf = ([own]: readonly Evidence[]): number => own?.['execution.attestations']?.count ?? 0
+  t.is(countOf(after), countOf(before) + 1, name)
+  t.deepEqual(after[1], before[1], name)
+}
+
+/** Scenes under way at once: each looks through every table of evidence. */
+const most = 6
+let free = most
+const waiting: (() => void)[] = []
+const inTurn = async (act: () => Promise<void>): Promise<void> => {
+  if (free > 0) free -= 1
+  else await new Promise<void>((go) => waiting.push(go))
+  try {
+    await act()
+  } finally {
+    const next = waiting.shift()
+    if (next === undefined) free += 1
+    else next()
+  }
 }
 
 /** A test that tells these lies on each of these roads. */
@@ -33,5 +51,5 @@ export const told =
   ): Implementation<[]> =>
   async (t) => {
     const { db, roads } = world()
-    for (const road of roads) await Promise.all(lies.map((lie) => tell(t, db, road, lie)))
+    for (const road of roads) await Promise.all(lies.map((lie) => inTurn(() => tell(t, db, road, lie))))
   }

@@ -39,8 +39,9 @@ test('mistake 2: nothing that anybody may execute takes a flag, a fact, a level 
   t.true(all.length > 40)
   const claimed = /signed|verified|trusted|passed|fact|level|verdict|covered|hash|amount|points|score/
   t.deepEqual(
-    all.filter(({ parameters }) => parameters.some((name) => claimed.test(name))),
-    [],
+    all.filter(({ parameters }) => parameters.some((name) => claimed.test(name))).map(({ name }) => name),
+    // An owner publishes what a version of theirs is; runs are held to it.
+    ['lenses.fn_version_publish'],
   )
 })
 

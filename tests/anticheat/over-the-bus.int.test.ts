@@ -16,6 +16,7 @@ import { Machine, until } from '../e2e/_machine.ts'
 import { askBodies, ingressBodies } from './_bodies.ts'
 import { effectsOn, evidenceOf } from './_evidence.ts'
 import * as lies from './_lies.ts'
+import * as policyLies from './_policy-lies.ts'
 import { busRoad, claimAs, type InKind, insiderRoad, type Road, type Roles, rolesOf } from './_roads.ts'
 import { attestationOf, heartbeatOf, makeParty, permitOf } from './_scene.ts'
 import { type Sealed, seal } from './_seal.ts'
@@ -30,7 +31,7 @@ let insider: Awaited<ReturnType<typeof insiderRoad>>
 let roads: Road[]
 test.before(async () => {
   stack = await testStack()
-  db = createPool({ ...stack.owner, max: 8, logger })
+  db = createPool({ ...stack.owner, max: 8, logger, connectTimeoutMs: 60_000 })
   roles = rolesOf((user) => ({ ...stack.owner, user, password: rolePassword(stack.owner, user) }))
   bus = busRoad(stack)
   insider = await insiderRoad(stack, roles, bus.ears)
@@ -95,19 +96,16 @@ test('RH-4: without a heartbeat of its own a run stays at agent_verified', told(
 test('a contender that is no agent, and a version that is none', told(world, lies.wrongContenders))
 test('PE-3: what the policy denied is attested by nobody', told(world, lies.denied))
 
-const unbuilt = [
-  'run_renew',
-  'tool_invocation',
-  'runner_unbind',
-  'runners',
-  'policy_show',
-  'policy_test',
-  'policy_set',
-  'approvals',
-  'approval_decide',
-  'explain',
-]
-for (const kind of kindsOf('in').filter((k) => !unbuilt.includes(k)) as readonly InKind[]) {
+test('AC-3: what was withdrawn, or is not covered, has not passed the policy', told(world, policyLies.withdrawn))
+test('PE-3: what awaits a person, or came to a pause, has not passed either', told(world, policyLies.unapproved))
+test('WT-3: a tool log that is not whole, or not allowed, has not passed either', told(world, policyLies.toolLogs))
+test('EA-1: nobody writes in another run’s tool log, or in one that is over', told(world, policyLies.foreignTools))
+test('EA-1: renewals and heartbeats about what is another’s change nothing', told(world, policyLies.idleTalk))
+test('RH-3: a runner whose device is unfit starts nothing anywhere', told(world, policyLies.unfitRunners))
+test('RH-4: a runner that its own device does not report is not heard', told(world, policyLies.silentRunners))
+test('rule 5: another runner, contender or version than the permit’s', told(world, policyLies.otherNames))
+const unbuilt = ['runner_unbind', 'runners', 'explain']
+for (const kind of kindsOf('in') as readonly InKind[]) {
   test(`mistake 3: ${kind}: forged, foreign or unclaimed, it does nothing, though a verifier calls it verified`, async (t) => {
     const [party, peer] = [await makeParty(db), await makeParty(db)]
     const permit = await permitOf(bus, party, { submission_id: undefined })
