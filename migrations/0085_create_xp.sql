@@ -60,7 +60,8 @@ CREATE TABLE xp.jobs (
   state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'dead')),
   attempts integer NOT NULL DEFAULT 0,
   due_at timestamptz NOT NULL DEFAULT now(),
-  -- The SQLSTATE that the last attempt failed with: never a message, which may hold values.
+  -- When the last attempt failed, and its SQLSTATE: never a message, which may hold values.
+  tried_at timestamptz,
   last_error text CHECK (last_error ~ '^[0-9A-Z]{5}$'),
   created_at timestamptz NOT NULL DEFAULT now(),
   ended_at timestamptz,

@@ -128,11 +128,13 @@ BEGIN
     p_job.attempts := p_job.attempts + 1;
     p_job.state := CASE WHEN p_job.attempts >= devices.fn_limit('xpAttempts') THEN 'dead' ELSE 'pending' END;
     v_wait := least(devices.fn_limit('xpRetryFloorSeconds') * 2 ^ (p_job.attempts - 1), devices.fn_limit('xpRetryCeilingSeconds'));
+    p_job.tried_at := now();
     p_job.due_at := now() + make_interval(secs => v_wait);
   END;
   p_job.ended_at := CASE WHEN p_job.state <> 'pending' THEN now() END;
   UPDATE xp.jobs j
-     SET state = p_job.state, attempts = p_job.attempts, due_at = p_job.due_at, ended_at = p_job.ended_at, last_error = p_job.last_error
+     SET state = p_job.state, attempts = p_job.attempts, due_at = p_job.due_at, tried_at = p_job.tried_at,
+         last_error = p_job.last_error, ended_at = p_job.ended_at
    WHERE j.id = p_job.id;
 END
 $$;
