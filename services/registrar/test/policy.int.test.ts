@@ -287,6 +287,25 @@ test('an approval gives the run its submission if that is free still, and says w
   t.deepEqual(await world().query('SELECT FROM execution.links WHERE submission_id = $1', [other]), [])
 })
 
+test('NR-1: runner_paused is the one name that is written and that functions read; the former is made from it', async (t) => {
+  const columns = await world().query(
+    `SELECT attname AS name, attgenerated AS generated FROM pg_attribute
+      WHERE attrelid = 'agents.workspace_settings'::regclass AND attname LIKE '%\\_paused' ORDER BY attname`,
+  )
+  t.deepEqual(columns, [
+    { name: 'agent_paused', generated: 's' },
+    { name: 'runner_paused', generated: '' },
+  ])
+  const readers = (name: string) =>
+    world().query<{ name: string }>(
+      `SELECT p.oid::regproc::text AS name FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = ANY ($1) AND p.prosrc ~ $2`,
+      [['agents', 'devices', 'execution', 'lensers', 'lenses', 'battles', 'reputation', 'xp', 'audit'], name],
+    )
+  t.deepEqual(await readers('agent_paused'), [])
+  t.true((await readers('runner_paused')).length > 2)
+})
+
 test('NR-3: who reads the former name reads what was set under the new one, and nobody can write it', async (t) => {
   const user = randomUUID()
   const session = await world().newSession()
