@@ -80,9 +80,9 @@ export const addAttestation = async (
   await world.owner.query(
     `INSERT INTO execution.attestations
        (run_id, lenser_id, device_id, key_number, op_id, wire, digest, content_hash, command_hash, inputs, outputs, started_at,
-        ended_at, tool_invocations, signed, gateway_verified, device_trusted, policy_passed, version_unchanged, binding_active, heartbeat_fresh,
-        stored_at)
-     VALUES ($1, $2, $3, 1, $4, $5, $6, $6, $6, '[]', '[]', now(), now(), 0, $7, $7, true, true, true, true, true,
+        ended_at, tool_invocations, as_permitted, signed, gateway_verified, device_trusted, policy_passed, version_unchanged,
+        binding_active, heartbeat_fresh, stored_at)
+     VALUES ($1, $2, $3, 1, $4, $5, $6, $6, $6, '[]', '[]', now(), now(), 0, true, $7, $7, true, true, true, true, true,
              now() - $8::interval)`,
     [id, lenser, kid, newUuidV7(), wire, digest, verified, ago],
   )
