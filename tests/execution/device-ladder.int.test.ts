@@ -52,7 +52,11 @@ type Machine = Awaited<ReturnType<typeof addMachine>>
 
 const say = (signer: Signer, kind: string, members: object = {}): Promise<Reply | undefined> =>
   edge.send(inSubject({ ...signer, kind }), edge.sign(signer, kind, members))
-const beat = (device: Signer) => say(device, 'heartbeat', { daemon_version: '0.1.0', gateway_status: 'connected' })
+const beat = ({ device, runner }: Machine) =>
+  say(device, 'heartbeat', {
+    ...{ daemon_version: '0.1.0', gateway_status: 'connected' },
+    runners: [{ runner_id: runner, open_runs: 1 }],
+  })
 const hash = encodeKey(new Uint8Array(32).fill(7))
 const startRun = async ({ device, runner, version }: Machine) =>
   resultOf(
@@ -110,7 +114,7 @@ test('AU-2: a canary names when each hop had it, and is in the chain', async (t)
 test('revoked while a run is under way: its attestation is refused, nothing is stored, and what was stored since falls', async (t) => {
   const machine = await addMachine()
   const { device, owner } = machine
-  resultOf(await beat(device))
+  resultOf(await beat(machine))
   const done = await startRun(machine)
   t.is(resultOf(await say(device, 'attestation', attestationOf(done))).level, 'fully_trusted')
   const underWay = await startRun(machine)
@@ -129,21 +133,21 @@ test('revoked while a run is under way: its attestation is refused, nothing is s
 test('suspended while a run is under way: its attestation waits, and counts once its owner reinstated the device', async (t) => {
   const machine = await addMachine()
   const { device, owner } = machine
-  resultOf(await beat(device))
+  resultOf(await beat(machine))
   const permit = await startRun(machine)
   const of = operation({ device_id: device.kid })
   t.is(resultOf(await edge.ask(owner, 'suspend', of)).trust_level, 'unhealthy')
   const body = attestationOf(permit)
   t.is(codeOf(await say(device, 'attestation', body)), 'device_unhealthy')
   t.deepEqual(await attestationsOf(permit.run_id), [])
-  t.is(resultOf(await beat(device)).trust_level, 'unhealthy', 'heard, and not healed by it')
+  t.is(resultOf(await beat(machine)).trust_level, 'unhealthy', 'heard, and not healed by it')
   t.is(resultOf(await edge.ask(owner, 'reinstate', { ...of, op_id: newUuidV7() })).trust_level, 'approved')
   t.is(resultOf(await say(device, 'attestation', body)).level, 'fully_trusted')
 })
 
 test('DH-3: the evaluators themselves bring a device that fell silent to offline, and one that earned it to trusted', async (t) => {
   const [silent, worthy] = [await addMachine(), await addMachine()]
-  resultOf(await beat(worthy.device))
+  resultOf(await beat(worthy))
   resultOf(await say(worthy.device, 'attestation', attestationOf(await startRun(worthy))))
   await inDatabase(async (db) => {
     await db.query(
@@ -163,5 +167,5 @@ test('DH-3: the evaluators themselves bring a device that fell silent to offline
     })
   t.true(await is(silent, 'offline'))
   t.true(await is(worthy, 'trusted'))
-  t.is(resultOf(await beat(silent.device)).trust_level, 'approved', 'a heartbeat brings it back')
+  t.is(resultOf(await beat(silent)).trust_level, 'approved', 'a heartbeat brings it back')
 })

@@ -54,7 +54,10 @@ const connectMachine = (resend?: ResendTiming): Promise<Machine> =>
     return { device, client, runner, version }
   })
 
-const beat = { kind: 'heartbeat', daemon_version: '0.1.0', gateway_status: 'connected' } as const
+const beat = ({ runner }: Machine) => ({
+  ...({ kind: 'heartbeat', daemon_version: '0.1.0', gateway_status: 'connected' } as const),
+  runners: [{ runner_id: runner, open_runs: 1 }],
+})
 const startRun = ({ client, runner, version }: Machine) =>
   client.send({ kind: 'run_start', command_hash: hashOf(1), inputs: [], runner_id: runner, version_id: version.id })
 const attestationOf = (permit: Record<string, unknown> = {}) => ({
@@ -79,7 +82,7 @@ const attestationsOf = (runId: unknown): Promise<number> =>
 
 test('EA-5: heartbeat, run and attestation through every worker reach fully_trusted, in one result each', async (t) => {
   const machine = await connectMachine()
-  await machine.client.send(beat)
+  await machine.client.send(beat(machine))
   const { outcome: started } = await startRun(machine)
   t.like(started.result, { verdict: 'allow', level: 'agent_verified', version_id: machine.version.id })
   const op_id = newUuidV7()
@@ -129,7 +132,7 @@ const readiness = async (name: string): Promise<Record<string, unknown>> => {
 
 test('EA-2 AC-1: a verifier that lies makes no trust: forged, and signed but never claimed, nothing is stored', async (t) => {
   const machine = await connectMachine()
-  await machine.client.send(beat)
+  await machine.client.send(beat(machine))
   const permit = (await startRun(machine)).outcome.result
   const forger: Signatory = { ...machine.device, keys: generateKeyPair() }
   const body = { ...attestationOf(permit), gateway_verified: true }
@@ -166,7 +169,7 @@ test('what no verifier writes is put aside with its cause, and its neighbours go
   for (const data of ['no line break', 'not a line\n', new Uint8Array([0xff, 0xfe, 0x0a])]) {
     await verifier.publish(okSubject('heartbeat'), data)
   }
-  t.true((await machine.client.send(beat)).outcome.ok)
+  t.true((await machine.client.send(beat(machine))).outcome.ok)
   const dead = async (): Promise<number> =>
     (await Promise.all(names.map(readiness))).reduce((sum, { dead }) => sum + Number(dead), 0)
   await until(async () => ((await dead()) >= 3 ? true : undefined))
@@ -205,7 +208,7 @@ test.serial(
       await Promise.all(comeback)
     }
     const work = async (machine: Machine): Promise<void> => {
-      await machine.client.send(beat)
+      await machine.client.send(beat(machine))
       for (let n = 0; n < 4; n += 1) {
         const permits = await Promise.all([1, 2, 3].map(() => startRun(machine)))
         await Promise.all(permits.map(({ outcome }) => machine.client.send(attestationOf(outcome.result))))

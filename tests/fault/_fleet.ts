@@ -76,8 +76,11 @@ const hash = (): string => encodeKey(randomBytes(32))
 // A log that shows this shows something of a body: the run's log scan looks for it.
 const file = () => ({ name: 'LTG-CANARY.txt', sha256: hash(), bytes: 3 })
 
-export const sendHeartbeat = ({ client }: Machine): Promise<Settled> =>
-  client.send({ kind: 'heartbeat', daemon_version: '0.1.0', gateway_status: 'connected' })
+export const sendHeartbeat = ({ client, runner }: Machine): Promise<Settled> =>
+  client.send({
+    ...{ kind: 'heartbeat', daemon_version: '0.1.0', gateway_status: 'connected' },
+    runners: [{ runner_id: runner, open_runs: 1 }],
+  })
 
 /** A run that was permitted, and what its attestation must repeat. */
 export interface Permit {
@@ -95,11 +98,13 @@ export const startRun = async (machine: Machine): Promise<Permit> => {
 /** Attests a permitted run as an honest edge does. */
 export const attest = ({ machine, start, said }: Permit): Promise<Settled> => {
   const { lensHash, workflowHash } = machine.version
+  // What a permit that came late would not have covered was not run.
+  const ended_at = Math.min(Date.now(), Number(start.outcome.result?.covered_until))
   return machine.client.send({
     ...{ kind: 'attestation', run_id: start.outcome.result?.run_id, ...said },
     ...{ stdin_hash: null, stdout_hash: hash(), outputs: [file()] },
     ...{ lens_hash: lensHash.toString('base64url'), workflow_hash: workflowHash.toString('base64url') },
-    ...{ started_at: Date.now() - 5, ended_at: Date.now(), exit_code: 0, signal: null },
+    ...{ started_at: ended_at - 5, ended_at, exit_code: 0, signal: null },
   })
 }
 
