@@ -19,7 +19,8 @@ BEGIN
 END
 $$;
 
--- Notes when runners were heard: of each the newest store time, whatever order heartbeats come in.
+-- Notes when runners were heard: of each the newest store time, whatever order heartbeats come in. Before the heartbeats are
+-- written, since those queue runs: who binds a runner holds it while its runs are queued.
 CREATE FUNCTION execution.fn_note_runners(p_items devices.verified_item[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -29,11 +30,9 @@ SET enable_mergejoin = off
 AS $$
 BEGIN
   WITH heard AS MATERIALIZED (
-    SELECT runner.id, max(h.stored_at) AS stored_at
+    SELECT runner.id, max(i.stored_at) AS stored_at
       FROM unnest(p_items) i
-      JOIN devices.heartbeats h
-        ON h.device_id = (i.parts).kid AND h.stored_at = i.stored_at AND h.digest = (i.parts).digest
-     CROSS JOIN unnest(h.runners) AS runner (id)
+     CROSS JOIN unnest(execution.fn_reported_runners(i.lenser_id, (i.parts).body)) AS runner (id)
      GROUP BY runner.id
   ), held AS MATERIALIZED (
     SELECT r.id, d.stored_at
@@ -42,7 +41,7 @@ BEGIN
      ORDER BY r.id
        FOR NO KEY UPDATE OF r
   )
-  UPDATE execution.runners r SET last_heartbeat_at = d.stored_at FROM held d WHERE r.id = d.id;
+  UPDATE execution.runners r SET last_heartbeat_at = greatest(r.last_heartbeat_at, d.stored_at) FROM held d WHERE r.id = d.id;
 END
 $$;
 
@@ -65,6 +64,7 @@ BEGIN
     FROM unnest(v_items) i
    WHERE i.step IS NULL AND devices.fn_state_refusal('heartbeat', i.trust_level) IS NULL;
 
+  PERFORM execution.fn_note_runners(v_good);
   -- The record of those that are new, in the same transaction (AU-2).
   WITH fresh AS (
     INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest, runners, trust_level, key_number, key_expires_at)
@@ -79,7 +79,6 @@ BEGIN
          g.lenser_id, f.device_id, f.device_id, 'heartbeat', f.digest,
          devices.fn_ok(jsonb_build_object('daemon_version', (g.parts).body -> 'daemon_version'))
     FROM fresh f JOIN unnest(v_good) g ON (g.parts).kid = f.device_id AND (g.parts).digest = f.digest;
-  PERFORM execution.fn_note_runners(v_good);
   DELETE FROM devices.heartbeats h
    WHERE h.device_id = ANY (v_devices) AND h.stored_at < now() - interval '1 hour';
   PERFORM devices.fn_note_heartbeat_days(v_good);

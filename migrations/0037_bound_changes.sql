@@ -11,9 +11,9 @@ SET LOCAL ROLE ltg_owner;
 CREATE INDEX operations_requests_idx ON devices.operations (lenser_id, committed_at)
   WHERE kind IN ('login', 'register', 'approve', 'revoke', 'suspend', 'reinstate', 'rotation_require', 'reprove', 'runner_bind',
                  'runner_unbind', 'policy_set', 'approval_decide', 'session_revoke', 'api_key_create');
--- Runners that are bound to a device change nothing of it.
+-- Runners that are bound to a device, or no more, change nothing of it.
 CREATE INDEX operations_device_idx ON devices.operations (device_id, committed_at)
-  WHERE device_id IS NOT NULL AND kind <> 'runner_bind';
+  WHERE device_id IS NOT NULL AND kind NOT IN ('runner_bind', 'runner_unbind');
 
 -- Whole seconds from now until a time, as an answer says when to ask again: 1 to 3,600.
 CREATE FUNCTION devices.fn_seconds_until(p_time timestamptz) RETURNS integer
@@ -75,7 +75,7 @@ DECLARE
 BEGIN
   SELECT o.committed_at INTO v_first
     FROM devices.operations o
-   WHERE o.device_id = p_device AND o.kind <> 'runner_bind' AND o.committed_at > now() - c_hour
+   WHERE o.device_id = p_device AND o.kind NOT IN ('runner_bind', 'runner_unbind') AND o.committed_at > now() - c_hour
    ORDER BY o.committed_at DESC OFFSET v_most - 1 LIMIT 1;
   RETURN CASE WHEN FOUND
     THEN devices.fn_change_limit(format('this device was changed %s times within the hour', v_most), v_first, c_hour) END;

@@ -54,30 +54,46 @@ AS $$
   SELECT coalesce(p_device.last_heartbeat_at, p_device.approved_at) < devices.fn_offline_before()
 $$;
 
+-- What a device's rise to trusted rests on: on how many days of the window it was heard, and its newest attestation in it that
+-- two verified and that no compromise concerns.
+CREATE FUNCTION devices.fn_trust_evidence(p_device_id uuid, OUT heartbeat_days bigint, OUT attested_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+DECLARE
+  v_since CONSTANT date := devices.fn_first_trusted_day();
+BEGIN
+  heartbeat_days := (SELECT count(*) FROM devices.heartbeat_days y WHERE y.device_id = p_device_id AND y.day >= v_since);
+  attested_at := (
+    SELECT a.stored_at
+      FROM execution.attestations a
+     WHERE a.device_id = p_device_id AND a.stored_at >= v_since::timestamp AT TIME ZONE 'UTC'
+       AND a.signed AND a.gateway_verified
+       AND NOT EXISTS (SELECT FROM devices.compromises k
+                        WHERE k.device_id = a.device_id AND k.since <= a.stored_at
+                          AND (k.key_number IS NULL OR k.key_number = a.key_number))
+     ORDER BY a.stored_at DESC
+     LIMIT 1);
+END
+$$;
+
 -- Brings up to p_limit approved devices to trusted and says how many: those heard on enough days of the window, lately too,
--- with an attestation in it that two verified and that no compromise concerns. One whose row is in use is left for the next time.
+-- with an attestation in it that counts. One whose row is in use is left for the next time.
 CREATE FUNCTION devices.fn_promote_trusted(p_limit integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  v_since constant date := devices.fn_first_trusted_day();
+  v_lately CONSTANT timestamptz := devices.fn_offline_before();
   v_promoted integer;
 BEGIN
   WITH earned AS (
     SELECT d.id
       FROM devices.registered_devices d
-     WHERE d.trust_level = 'approved'
-       AND d.last_heartbeat_at >= now() - devices.fn_limit('offlineSeconds') * interval '1 second'
-       AND EXISTS (
-             SELECT FROM execution.attestations a
-              WHERE a.device_id = d.id AND a.stored_at >= v_since::timestamp AT TIME ZONE 'UTC'
-                AND a.signed AND a.gateway_verified
-                AND NOT EXISTS (SELECT FROM devices.compromises k
-                                 WHERE k.device_id = a.device_id AND k.since <= a.stored_at
-                                   AND (k.key_number IS NULL OR k.key_number = a.key_number)))
-       AND (SELECT count(*) FROM devices.heartbeat_days y WHERE y.device_id = d.id AND y.day >= v_since)
-           >= devices.fn_limit('trustedHeartbeatDays')
+     WHERE d.trust_level = 'approved' AND d.last_heartbeat_at >= v_lately
+       AND (SELECT e.attested_at IS NOT NULL AND e.heartbeat_days >= devices.fn_limit('trustedHeartbeatDays')
+              FROM devices.fn_trust_evidence(d.id) e)
      ORDER BY d.id
      LIMIT p_limit
        FOR UPDATE OF d SKIP LOCKED

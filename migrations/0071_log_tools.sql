@@ -53,7 +53,8 @@ BEGIN
              WHEN k.kind IS NULL THEN 'device_' || i.trust_level
              WHEN r.id IS NULL THEN 'unknown_run'
              WHEN (r.requester_lenser_id, r.device_id) <> (i.lenser_id, (i.parts).kid) THEN 'run_not_owned'
-             WHEN t.run_id IS NOT NULL THEN 'run_ended'
+             -- One stored before the attestation and applied after it is evidence still (trust.md, rule 15).
+             WHEN t.stored_at <= i.stored_at THEN 'run_ended'
              -- What was not allowed uses nothing; what was is judged tool by tool, to its end.
              WHEN first.verdict <> 'allow' AND a.decision IS DISTINCT FROM 'approve' THEN 'policy_denied'
            END AS code

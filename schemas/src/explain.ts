@@ -1,0 +1,240 @@
+import Type, { type Static } from 'typebox'
+import { Nullable, UnixSeconds, Uuid } from './bodies/common.ts'
+import { deviceLevels, type ExecutionFact, executionFacts, executionLevels } from './ladders.ts'
+
+/** What a device's level rests on, in the ladder's order (trust model, Device trust ladder). */
+export const deviceFacts = [
+  'challenge_answered',
+  'owner_approved',
+  'not_revoked',
+  'not_blocked',
+  'not_unhealthy',
+  'key_in_force',
+  'heard_lately',
+  'heartbeat_days',
+  'attestation_verified',
+] as const
+export type DeviceFact = (typeof deviceFacts)[number]
+
+/** What each says, for people. */
+export const deviceFactSentences: Record<DeviceFact, string> = {
+  challenge_answered: 'the device proved that it holds its key',
+  owner_approved: 'its owner approved it',
+  not_revoked: 'its owner did not revoke it',
+  not_blocked: 'the platform did not block it',
+  not_unhealthy: 'nothing made it unhealthy',
+  key_in_force: 'its key is not past its end',
+  heard_lately: 'a heartbeat was stored within the last 24 hours',
+  heartbeat_days: 'it was heard on enough days of the last 30',
+  attestation_verified: 'an attestation of the last 30 days is verified',
+}
+
+const executionFactNames = Object.values(executionFacts).flat() as readonly ExecutionFact[]
+const Inputs = Type.Record(Type.String(), Type.Unknown())
+const closed = { additionalProperties: false } as const
+const explanationOf = <K extends string, L extends string, F extends string>(
+  kinds: readonly K[],
+  levels: readonly L[],
+  facts: readonly F[],
+) =>
+  Type.Object(
+    {
+      kind: Type.Enum([...kinds]),
+      id: Uuid,
+      level: Type.Enum([...levels]),
+      /** When the level was derived; null where there was nothing to derive it from. */
+      evaluated_at: Nullable(UnixSeconds),
+      /** Names and times of what is explained. Whatever ends with `_at`, `_since` or `_until` is in Unix seconds. */
+      subject: Inputs,
+      /** Every rule of the ladder in its order, with the values that it was judged by; hashes shortened to 8 characters. */
+      rules: Type.Array(
+        Type.Object(
+          { level: Type.Enum([...levels]), fact: Type.Enum([...facts]), holds: Type.Boolean(), inputs: Inputs },
+          closed,
+        ),
+      ),
+      /** The first that keeps it from the next level; null at the top. */
+      first_failed: Nullable(Type.Enum([...facts])),
+      /** Newest first, at most 20. */
+      history: Type.Array(
+        Type.Object(
+          { level: Type.Enum([...levels]), reason: Nullable(Type.String()), at: Nullable(UnixSeconds) },
+          closed,
+        ),
+        { maxItems: 20 },
+      ),
+    },
+    closed,
+  )
+
+/** Why a run or a submission has its level: an answer to `explain`. */
+export const ExecutionExplanation = explanationOf(['run', 'submission'], executionLevels, executionFactNames)
+/** Why a device has its level. */
+export const DeviceExplanation = explanationOf(['device'], deviceLevels, deviceFacts)
+export const Explanation = Type.Union([ExecutionExplanation, DeviceExplanation])
+export type ExecutionExplanation = Static<typeof ExecutionExplanation>
+export type DeviceExplanation = Static<typeof DeviceExplanation>
+export type Explanation = ExecutionExplanation | DeviceExplanation
+
+/** What would raise a level: a sentence for people, and the one command, where there is one. */
+export interface Remedy {
+  readonly sentence: string
+  readonly command: string | null
+}
+
+type Values = Readonly<Record<string, unknown>>
+/** @param inputs what the rule was judged by @param subject what is explained */
+type Fix = (inputs: Values, subject: Values) => Remedy
+
+const dashes = '-- COMMAND'
+const quoted = (value: unknown, placeholder: string): string => (typeof value === 'string' ? value : placeholder)
+const advise =
+  (sentence: string, command: string | null = null): Fix =>
+  () => ({ sentence, command })
+
+const unattested: Fix = (_, { run_id }) => ({
+  sentence: 'No attestation of it was stored. Whatever this machine still has to tell the gateway, its outbox shows.',
+  command: typeof run_id === 'string' ? `lf gateway status` : null,
+})
+
+const distrusted: Fix = ({ device_id, device_level, compromised_since }) => {
+  const device = quoted(device_id, 'DEVICE')
+  if (device_level === 'unhealthy') {
+    return {
+      sentence: 'The device was unhealthy. What it runs once it is reinstated counts.',
+      command: `lf gateway reinstate-device ${device}`,
+    }
+  }
+  if (typeof compromised_since === 'number') {
+    return {
+      sentence: 'Others knew the device’s key when this was stored: it counts for nothing. Run it again elsewhere.',
+      command: 'lf gateway devices --trust approved',
+    }
+  }
+  return {
+    sentence: 'The device was not approved when the attestation was stored. Run it again on one that is.',
+    command: 'lf gateway devices --trust approved',
+  }
+}
+
+const unpassed: Fix = (inputs, { run_id }) => {
+  const { verdict, decision, withdrawn_reason, as_permitted, tools_denied, tools_attested, tools_logged } = inputs
+  if (verdict === 'require_approval' && decision !== 'approve') {
+    const run = quoted(run_id, 'RUN')
+    return decision === 'deny'
+      ? { sentence: 'Its owner denied it.', command: 'lf gateway approvals' }
+      : { sentence: 'It awaited a person, and ran unapproved.', command: `lf gateway approvals approve ${run}` }
+  }
+  if (verdict === 'deny' || verdict === 'pause' || typeof withdrawn_reason === 'string') {
+    return { sentence: 'The policy did not allow it, or not to its end.', command: 'lf gateway policy show' }
+  }
+  if (as_permitted === false) {
+    return {
+      sentence: 'What was attested is not what was permitted: command, inputs, hashes or names differ. Run it again.',
+      command: `lf run ${dashes}`,
+    }
+  }
+  if (typeof tools_denied === 'number' && tools_denied > 0) {
+    return { sentence: 'It asked for a tool that the policy denies.', command: 'lf gateway policy show' }
+  }
+  if (tools_attested !== tools_logged) {
+    return { sentence: 'Its tool log is not whole. Run it again.', command: `lf run ${dashes}` }
+  }
+  return {
+    sentence: 'Its permit did not cover it from its start to its end: keep the daemon connected, and run it again.',
+    command: 'lf gateway doctor',
+  }
+}
+
+const executionFixes: Readonly<Record<ExecutionFact, Fix>> = {
+  requester_is_submitter: (_, { run_id }) =>
+    typeof run_id === 'string'
+      ? {
+          sentence: 'The submission is another account’s than the run’s: a run backs its own account’s.',
+          command: null,
+        }
+      : { sentence: 'Nothing was run for this submission.', command: `lf run --submission SUBMISSION ${dashes}` },
+  contender_is_agent: advise(
+    'It ran for a person, or for nobody. Run it for an agent, or with a runner.',
+    `lf run --runner RUNNER ${dashes}`,
+  ),
+  contender_owned: advise(
+    'The contender was not the account’s, or not its submission’s. Run it for one of the account’s own.',
+    `lf run --contender CONTENDER ${dashes}`,
+  ),
+  attested: unattested,
+  device_trusted: distrusted,
+  heartbeat_fresh: ({ runner_id }) => ({
+    sentence:
+      typeof runner_id === 'string'
+        ? 'The runner was not heard in the five minutes before. Keep the daemon running, and run it again.'
+        : 'The device was not heard in the five minutes before. Keep the daemon running, and run it again.',
+    command: 'lf gateway serve',
+  }),
+  version_unchanged: ({ version_id }) => ({
+    sentence: 'What ran is not the pinned lens version as it was. Run it again with the version as it is now.',
+    command: `lf run --lens-version ${quoted(version_id, 'VERSION')} ${dashes}`,
+  }),
+  runner_named: advise('The run names no runner.', `lf run --runner RUNNER ${dashes}`),
+  binding_active: (_, { runner_name }) => ({
+    sentence: 'The runner was not bound to this device all the while. Bind it, and run it again.',
+    command: `lf gateway runners bind ${typeof runner_name === 'string' && /^[\w.-]+$/.test(runner_name) ? runner_name : 'NAME'}`,
+  }),
+  signed: advise('Its envelope did not verify. Run it again.', `lf run ${dashes}`),
+  gateway_verified: advise(
+    'What the gateway verified then was declared void by its platform. Run it again.',
+    `lf run ${dashes}`,
+  ),
+  policy_passed: unpassed,
+  workflow_hash: advise(
+    'It was pinned to no workflow. Run it with a lens version that names one.',
+    `lf run --lens-version VERSION ${dashes}`,
+  ),
+  lens_hash: advise('It was pinned to no lens version.', `lf run --lens-version VERSION ${dashes}`),
+}
+
+const deviceFixes: Readonly<Record<DeviceFact, (id: string, inputs: Values) => Remedy>> = {
+  challenge_answered: () => ({
+    sentence: 'The device has not proved its key. On that machine:',
+    command: 'lf gateway identity init',
+  }),
+  owner_approved: (id) => ({ sentence: 'Its owner approves it.', command: `lf gateway approve-device ${id}` }),
+  not_revoked: () => ({
+    sentence: 'It was revoked, for ever. That machine can be enrolled again, as another device.',
+    command: 'lf gateway identity init',
+  }),
+  not_blocked: () => ({ sentence: 'The platform blocked it, and it alone lifts that.', command: null }),
+  not_unhealthy: (id, { reason }) =>
+    reason === 'identity_forked'
+      ? { sentence: 'Two hold its key. On that machine, give it another:', command: 'lf gateway identity reprove' }
+      : { sentence: 'Its owner reinstates it.', command: `lf gateway reinstate-device ${id}` },
+  key_in_force: () => ({
+    sentence: 'Its key is past its end. On that machine:',
+    command: 'lf gateway identity rotate',
+  }),
+  heard_lately: () => ({
+    sentence: 'Nothing was heard of it for a day. Start its daemon there:',
+    command: 'lf gateway serve',
+  }),
+  heartbeat_days: (_, { days, needed }) => ({
+    sentence: `It was heard on ${Number(days)} of ${Number(needed)} days. Keep its daemon running.`,
+    command: 'lf gateway serve',
+  }),
+  attestation_verified: () => ({
+    sentence: 'It attested nothing of late. Run something on it.',
+    command: `lf run ${dashes}`,
+  }),
+}
+
+const isOfDevice = (explanation: Explanation): explanation is DeviceExplanation => explanation.kind === 'device'
+
+/** What would raise the level: for the first rule that failed. Null at the top. Pure. */
+export const remedyOf = (explanation: Explanation): Remedy | null => {
+  const { first_failed: fact, rules, subject, id } = explanation
+  if (fact === null) return null
+  const inputs = rules.find((rule) => rule.fact === fact)?.inputs ?? {}
+  if (isOfDevice(explanation)) return deviceFixes[fact as DeviceFact](id, inputs)
+  const remedy = executionFixes[fact as ExecutionFact](inputs, subject)
+  const command = remedy.command?.replace('SUBMISSION', id) ?? null
+  return { ...remedy, command }
+}
