@@ -14,11 +14,8 @@ export interface Bare {
   readonly roads: readonly Road[]
 }
 
-/**
- * One for a test file.
- * @param prepare what is done to it first, as superuser
- */
-export const useDatabase = (test: TestFn, prepare = ''): (() => Bare) => {
+/** One for a test file. */
+export const useDatabase = (test: TestFn): (() => Bare) => {
   let bare: Bare | undefined
   let drop: (() => Promise<void>) | undefined
   test.before(async () => {
@@ -33,7 +30,6 @@ export const useDatabase = (test: TestFn, prepare = ''): (() => Bare) => {
       roads: [road],
     }
     drop = database.drop
-    if (prepare !== '') await bare.db.query(prepare)
   })
   test.after.always(async () => {
     await Promise.all([bare?.roles.end(), bare?.db.end()])

@@ -5,6 +5,7 @@ import { approvalCommands } from './grammar/approvals.ts'
 import { configCommands } from './grammar/config.ts'
 import { deviceCommands } from './grammar/devices.ts'
 import { doctorCommand } from './grammar/doctor.ts'
+import { explainCommand } from './grammar/explain.ts'
 import { machineCommands } from './grammar/machine.ts'
 import { policyCommands } from './grammar/policy.ts'
 import { noDashes, runCommand } from './grammar/run.ts'
@@ -73,13 +74,18 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     runnerCommands(gateway, choose)
     approvalCommands(gateway, choose)
     policyCommands(gateway, choose)
+    explainCommand(gateway, choose)
     machineCommands(gateway, choose)
     doctorCommand(gateway, choose)
     return gateway
       .demandCommand(1, noCommand)
       .example('$0 gateway doctor', 'what is wrong here, if anything is')
+      .example('$0 gateway explain', 'why this machine’s newest run has its level')
       .example('$0 gateway approvals --watch', 'runs that await you')
       .example('$0 gateway policy set --approval require-human', 'each run awaits a person')
   })
-  return cli.example('$0 login --dev', 'sign in at the local stack').example('$0 run -- make test', 'run and attest')
+  return cli
+    .example('$0 login --dev', 'sign in at the local stack')
+    .example('$0 run -- make test', 'run and attest')
+    .example('$0 gateway explain', 'why it has its level')
 }

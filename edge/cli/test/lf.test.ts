@@ -80,6 +80,7 @@ const commands = [
   'gateway policy show',
   'gateway policy test',
   'gateway policy set',
+  'gateway explain',
   'gateway identity init',
   'gateway identity show',
   'gateway identity export-public',

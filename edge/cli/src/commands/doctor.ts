@@ -7,10 +7,15 @@ import { readProfile } from '../profile.ts'
 
 const widest = Math.max(...checkNames.map((name) => name.length))
 
-/** The check before it that found the very same. */
-const firstOfSame = (checks: readonly CheckResult[], { check, code, detail }: CheckResult): CheckName | undefined => {
-  const first = checks.find((each) => !each.ok && each.code === code && each.detail === detail)
-  return first?.check === check ? undefined : first?.check
+/** Whether a check says no more than its code does. */
+const isBare = ({ detail, fix }: CheckResult): boolean => detail === fix
+
+/** The check that told the very same, before it or in more words: each thing is told once. */
+export const toldBy = (checks: readonly CheckResult[], result: CheckResult): CheckName | undefined => {
+  const same = checks.filter(({ ok, code }) => !ok && code === result.code)
+  const before = same.slice(0, same.indexOf(result))
+  if (!isBare(result)) return before.find(({ detail }) => detail === result.detail)?.check
+  return (before[0] ?? same.find((each) => !isBare(each)))?.check
 }
 
 /** One line a check: what was asked, whether all is well, and if not, its code and what to do, once for all that it keeps from. */
@@ -33,7 +38,7 @@ const isNew = (checks: readonly CheckResult[]): boolean =>
 const tell = (output: Output, checks: readonly CheckResult[], isSignedIn = false): number | undefined => {
   const failed = checks.filter(({ ok }) => !ok).length
   output.result({ ok: failed === 0, checks }, [
-    ...checks.map((result) => lineOf(output, result, firstOfSame(checks, result))),
+    ...checks.map((result) => lineOf(output, result, toldBy(checks, result))),
     ...(failed === 0 ? [] : [`${failed} of ${checks.length} checks failed.`]),
     ...(isNew(checks)
       ? [`This machine is new here: ${isSignedIn ? '' : '`lf login`, then '}\`lf gateway identity init\`.`]

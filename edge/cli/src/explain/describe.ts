@@ -1,0 +1,77 @@
+import { deviceFactSentences, type Explanation, factSentences, type Remedy } from '@lenserfight/schemas'
+import { type Output, plain } from '../output.ts'
+import { relativeTo, timeOf } from '../times.ts'
+
+type Rule = Explanation['rules'][number]
+
+const sentences: Readonly<Record<Rule['fact'], string>> = { ...factSentences, ...deviceFactSentences }
+
+const nameOf = (member: string): string => plain(member.replace(/_(?:at|id)$/, '').replaceAll('_', ' '))
+
+/** A value that the gateway judged by. Whatever ends with `_at` or `_until` is a time, in Unix seconds. */
+const shownAs = (member: string, value: unknown): string => {
+  if (value === null) return 'none'
+  if (typeof value === 'boolean') return value ? 'yes' : 'no'
+  if (typeof value === 'number' && /_(?:at|until|since)$/.test(member)) return timeOf(value)
+  if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map((each) => shownAs('', each)).join(', ')
+  return plain(typeof value === 'object' ? JSON.stringify(value) : String(value))
+}
+
+const inputsOf = (inputs: Readonly<Record<string, unknown>>): string =>
+  Object.entries(inputs)
+    .map(([member, value]) => `${nameOf(member)} ${shownAs(member, value)}`)
+    .join(' · ')
+
+const linesOfRule = ({ fact, holds, inputs }: Rule, isFirst: boolean, { good, bad, faint }: Output): string[] => {
+  const judgedBy = inputsOf(inputs)
+  return [
+    `    ${holds ? good('✓') : bad('✗')} ${fact}: ${sentences[fact]}${isFirst ? bad('  ← the first that failed') : ''}`,
+    ...(judgedBy === '' ? [] : [faint(`        ${judgedBy}`)]),
+  ]
+}
+
+/** The rules by the level that needs them, in the ladder's order. A level is reached where those before it are, too. */
+const linesOfRules = ({ rules, level: current, first_failed }: Explanation, output: Output): string[] => {
+  const all: readonly Rule[] = rules
+  const levels = [...new Set(all.map(({ level }) => level))]
+  return levels.flatMap((level, index) => {
+    const isReached = level === current || all.every((rule) => rule.holds || levels.indexOf(rule.level) > index)
+    const own = all.filter((rule) => rule.level === level)
+    return [
+      `  ${isReached ? output.good('✓') : output.bad('·')} ${level}`,
+      ...own.flatMap((rule) => linesOfRule(rule, rule.fact === first_failed, output)),
+    ]
+  })
+}
+
+/** What the level was before, newest first; the first is the one of now. */
+const linesOfHistory = ({ history }: Explanation, now: number): string[] => {
+  const [, ...before] = history
+  return before.map(({ level, reason, at }, index) => {
+    const why = reason === null ? '' : ` (${plain(reason)})`
+    const when = at === null ? '' : `, ${timeOf(at)}, ${relativeTo(at, now)}`
+    return `${index === 0 ? 'Before   ' : '         '}${level}${why}${when}`
+  })
+}
+
+/** A level with everything that it rests on, for people. */
+export const describeExplanation = (
+  explanation: Explanation,
+  remedy: Remedy | null,
+  output: Output,
+  now = Date.now(),
+): string[] => {
+  const { kind, id, level, evaluated_at, subject, first_failed } = explanation
+  const known = Object.entries(subject).filter(([, value]) => value !== null)
+  const mark = first_failed === null ? output.good : output.bad
+  return [
+    `${`${kind[0]?.toUpperCase()}${kind.slice(1)}`.padEnd(9)}${id}`,
+    ...(known.length === 0 ? [] : [`         ${inputsOf(Object.fromEntries(known))}`]),
+    `Level    ${mark(level)}`,
+    ...(evaluated_at === null ? [] : [`Judged   ${timeOf(evaluated_at)}, ${relativeTo(evaluated_at, now)}`]),
+    ...linesOfRules(explanation, output),
+    ...linesOfHistory(explanation, now),
+    ...(remedy === null ? [] : [`Next     ${plain(remedy.sentence)}`]),
+    ...(remedy?.command == null ? [] : [`         ${plain(remedy.command)}`]),
+  ]
+}

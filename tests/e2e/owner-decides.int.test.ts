@@ -1,0 +1,235 @@
+import { spawn } from 'node:child_process'
+import { stripVTControlCharacters } from 'node:util'
+import type { Stack } from '@lenserfight/local/stack'
+import { testStack } from '@lenserfight/testkit/stack'
+import anyTest, { type TestFn } from 'ava'
+import { lfFile, Machine, type Ran, until } from './_machine.ts'
+
+const test = anyTest as TestFn<{ stack: Stack; machine: Machine; stranger: Machine }>
+
+interface Runner {
+  runner_id: string
+  name: string
+  device_id: string | null
+  device_name: string | null
+  device_trust_level: string | null
+  last_heartbeat_at: number | null
+}
+interface Approval {
+  run_id: string
+  device_name: string
+  decision: string | null
+}
+/** The tests are steps of one story. */
+let device = ''
+
+const codeOf = ({ code, stderr }: Ran): [number | string | null, string | undefined] => [
+  code,
+  stderr.trim().split('\n').at(-1)?.split(':')[0],
+]
+const runnersOf = async (machine: Machine): Promise<Runner[]> =>
+  (await machine.ask<{ runners: Runner[] }>('gateway', 'runners')).runners
+const waitingOf = async (machine: Machine): Promise<Approval[]> =>
+  (await machine.ask<{ approvals: Approval[] }>('gateway', 'approvals')).approvals.filter(
+    ({ decision }) => decision === null,
+  )
+/** Begins a run that awaits a person; whatever comes of it, it ends. */
+const beginRun = async (machine: Machine): Promise<{ run: string; ended: Promise<Ran> }> => {
+  const before = new Set((await waitingOf(machine)).map(({ run_id }) => run_id))
+  const ended = machine.lf(['run', '--', 'true'])
+  let run: string | undefined
+  await until(async () => {
+    run = (await waitingOf(machine)).find(({ run_id }) => !before.has(run_id))?.run_id
+    return run !== undefined
+  }, 'a run that awaits approval')
+  return { run: run as string, ended }
+}
+
+test.before('a machine that may run, and somebody else’s', async (t) => {
+  const stack = await testStack()
+  await stack.whenReady()
+  const machine = new Machine(stack, 'olga')
+  const stranger = new Machine(stack, 'eve')
+  t.context = { stack, machine, stranger }
+  device = await machine.enrol('olga', 'build')
+  await stranger.login('eve')
+})
+test.after.always('nothing stays', async (t) => {
+  await t.context.machine?.end('SIGTERM')
+  await t.context.stack?.stop()
+})
+
+test.serial('RH-1: lf gateway runners shows the one device that each runner is bound to, by name', async (t) => {
+  const { machine, stranger } = t.context
+  t.regex((await machine.lf(['gateway', 'runners'])).stdout, /^No runners\. .*`lf gateway runners bind/)
+  const bound = await machine.lf(['gateway', 'runners', 'bind', 'nightly', '--device', 'build'])
+  t.regex(bound.stdout, new RegExp(`^Runner nightly \\(\\S+\\) runs on build \\(${device}\\)\\.\\n$`))
+  const [nightly, ...others] = await runnersOf(machine)
+  t.deepEqual(others, [])
+  t.like(nightly, { name: 'nightly', device_id: device, device_name: 'build', device_trust_level: 'approved' })
+  t.regex((await machine.lf(['gateway', 'runners'])).stdout, /\nnightly +\S+ +build +approved +never +0\n$/)
+
+  const unbound = await machine.lf(['gateway', 'runners', 'unbind', 'nightly'])
+  t.regex(unbound.stdout, /^Runner nightly \(\S+\) no longer runs on build\./)
+  t.like((await runnersOf(machine))[0], { name: 'nightly', device_id: null, device_name: null })
+  const list = (await machine.lf(['gateway', 'runners'])).stdout
+  t.regex(list, /\nnightly +\S+ +not bound/)
+  t.regex(list, /\nnightly runs nowhere: `lf gateway runners bind nightly`/)
+  t.is((await machine.lf(['gateway', 'runners', 'unbind', nightly?.runner_id ?? ''])).code, 0, 'again changes nothing')
+  t.deepEqual(codeOf(await machine.lf(['gateway', 'runners', 'unbind', 'nobody'])), [1, 'unknown_runner'])
+
+  t.deepEqual(await runnersOf(stranger), [])
+  t.deepEqual(codeOf(await stranger.lf(['gateway', 'runners', 'unbind', nightly?.runner_id ?? ''])), [
+    1,
+    'unknown_runner',
+  ])
+})
+
+test.serial('a name that would act on a terminal is shown without doing so, and as one word to copy', async (t) => {
+  const { machine } = t.context
+  const name = 'x\u001b]0;t\u0007 y\u202e'
+  t.is((await machine.lf(['gateway', 'runners', 'bind', name])).code, 0)
+  await machine.ask('gateway', 'runners', 'unbind', name)
+  const { stdout } = await machine.lf(['gateway', 'runners'])
+  t.notRegex(stdout.replaceAll('\n', ''), /[\p{Cc}\p{Bidi_Control}]/u)
+  t.true(stdout.includes("`lf gateway runners bind 'x\ufffd]0;t\ufffd y\ufffd'`"))
+  t.true(
+    (await runnersOf(machine)).some((each) => each.name === name),
+    'programs are told the very name',
+  )
+})
+
+test.serial('the policy is shown, tried and set, and what is not named stays', async (t) => {
+  const { machine, stranger } = t.context
+  t.is((await machine.lf(['gateway', 'policy', 'test'])).code, 0)
+  const set = (...words: string[]) => machine.ask<{ settings: object }>('gateway', 'policy', 'set', ...words)
+  await set('--daily-runs', '50', '--max-parallel', '2', '--deny-tool', 'shell', '--deny-tool', 'mcp/*')
+  const { settings } = await set('--allow-tool', 'shell', '--max-parallel', 'none', '--approval-seconds', '3600')
+  t.like(settings, {
+    ...{ approval_default: 'allow', runner_paused: false, daily_runs: 50, max_parallel_runs: null },
+    ...{ dark_launch_percent: 100, approval_seconds: 3600, denied_tools: ['mcp/*'] },
+  })
+  const shown = await machine.lf(['gateway', 'policy', 'show'])
+  for (const line of [/^Runs today {4}\d+ of 50$/m, /^Denied tools {2}mcp\/\*$/m, /^Answer within 60 min$/m]) {
+    t.regex(shown.stdout, line)
+  }
+  t.deepEqual(codeOf(await machine.lf(['gateway', 'policy', 'set', '--allow-tool', 'shell'])), [1, 'usage'])
+  const theirs = await stranger.ask<{ settings: object }>('gateway', 'policy', 'show')
+  t.like(theirs.settings, { daily_runs: null, denied_tools: [] }, 'an account has its own')
+  const unknown = await machine.lf(['gateway', 'policy', 'test', '--lens-version', device])
+  t.deepEqual(codeOf(unknown), [1, 'unknown_version'])
+})
+
+test.serial(
+  'what stands against a run is told by the policy’s test and by the doctor, with the code that runs get',
+  async (t) => {
+    const { machine } = t.context
+    const tell = async (...words: string[]) => {
+      await machine.ask('gateway', 'policy', 'set', ...words)
+      const tested = await machine.lf(['gateway', 'policy', 'test', '--json'])
+      const doctor = await machine.lf(['gateway', 'doctor', '--check', 'policy'])
+      return { test: [tested.code, JSON.parse(tested.stdout).reason], doctor: [doctor.code, doctor.stdout] as const }
+    }
+    for (const [words, code, reason, said] of [
+      [['--daily-runs', '0'], 3, 'budget_used_up', /^✗ policy +policy_denied: .*used up.*--daily-runs/],
+      [
+        ['--daily-runs', 'none', '--dark-launch', '100', '--approval', 'deny'],
+        3,
+        'approval_default_deny',
+        /policy_denied/,
+      ],
+      [
+        ['--approval', 'allow', '--lenser-paused', 'on'],
+        3,
+        'runner_paused',
+        /^✗ policy +workspace_paused: .*paused off/,
+      ],
+      [
+        ['--lenser-paused', 'off', '--approval', 'require-human'],
+        0,
+        'approval_default_require_human',
+        /^✓ policy .*! /,
+      ],
+    ] as const) {
+      const { test: tested, doctor } = await tell(...words)
+      t.deepEqual(tested, [5, reason], words.join(' '))
+      t.is(doctor[0], code, words.join(' '))
+      t.regex(doctor[1], said)
+    }
+  },
+)
+
+test.serial('a pause is told once by the doctor: where it is said how to lift it', async (t) => {
+  const { machine } = t.context
+  await machine.ask('gateway', 'policy', 'set', '--lenser-paused', 'on')
+  const paused = (await machine.lf(['gateway', 'doctor'])).stdout
+  t.regex(paused, /\n✗ identity +workspace_paused: see policy\n/)
+  t.is(paused.match(/--lenser-paused off/g)?.length, 1, paused)
+  await machine.ask('gateway', 'policy', 'set', '--lenser-paused', 'off')
+})
+
+test.serial('a run that awaits a person is shown, and approved once', async (t) => {
+  const { machine, stranger } = t.context
+  const { run, ended } = await beginRun(machine)
+  const listed = (await machine.lf(['gateway', 'approvals'])).stdout
+  t.regex(listed, new RegExp(`\\n${run} .* build .* awaits you, expires in `))
+  t.true(listed.includes(`lf gateway approvals approve ${run}`))
+
+  t.deepEqual(await waitingOf(stranger), [])
+  for (const answer of ['approve', 'deny']) {
+    const refused = await stranger.lf(['gateway', 'approvals', answer, run, '--yes'])
+    t.deepEqual(codeOf(refused), [1, 'unknown_run'], answer)
+  }
+  const unasked = await machine.lf(['gateway', 'approvals', 'approve', run])
+  t.deepEqual(codeOf(unasked), [1, 'usage'], 'nobody is there to be asked')
+  const no = await machine.lfOnTerminal(['gateway', 'approvals', 'approve', run], 'n\n')
+  t.deepEqual([no.code, no.stdout.includes('Nothing was decided.')], [1, true])
+
+  const approved = await machine.lfOnTerminal(['gateway', 'approvals', 'approve', run.slice(0, 30)], 'y\n')
+  t.is(approved.code, 0, approved.stdout)
+  const said = stripVTControlCharacters(approved.stdout).replaceAll('\r', '')
+  t.true(said.indexOf(`Device     build (${device})`) < said.indexOf('Let it run?'), 'what it is, before the question')
+  t.regex(said, /\napproved: .* on build \(/)
+  for (const answer of ['approve', 'deny']) {
+    const again = await machine.lf(['gateway', 'approvals', answer, run, '--yes'])
+    t.deepEqual(codeOf(again), [1, 'approval_not_pending'], answer)
+  }
+  t.regex((await machine.lf(['gateway', 'approvals'])).stdout, new RegExp(`\\n${run} .* approved \\d`))
+  await ended
+})
+
+test.serial('a run is denied with why, and a list that is watched shows it until Ctrl-C', async (t) => {
+  const { machine } = t.context
+  const { run, ended } = await beginRun(machine)
+  const watching = spawn('script', ['-qec', `exec ${lfFile} gateway approvals --watch`, '/dev/null'], {
+    env: machine.env,
+    cwd: machine.home,
+  })
+  let seen = ''
+  const gone = new Promise((resolve) => watching.once('close', resolve))
+  watching.stdout.setEncoding('utf8').on('data', (text: string) => {
+    seen += text
+  })
+  await until(async () => seen.includes(run), 'the run in the list')
+  const denied = await machine.lf(['gateway', 'approvals', 'deny', run, '--yes', '--reason', 'not tonight'])
+  t.regex(denied.stdout, /^denied: .* on build \(.*Nothing of it will run\.\n$/)
+  await until(async () => seen.includes('denied'), 'the answer in the list')
+  watching.stdin.write('\u0003')
+  t.is(await gone, 0)
+  const { approvals } = await machine.ask<{ approvals: (Approval & { reason: string })[] }>('gateway', 'approvals')
+  t.like(
+    approvals.find(({ run_id }) => run_id === run),
+    { decision: 'deny', reason: 'not tonight' },
+  )
+  t.is((await ended).code, 5)
+})
+
+test.serial('of a revoked device the doctor tells what to do once', async (t) => {
+  const { machine } = t.context
+  await machine.ask('gateway', 'revoke-device', 'build', '--yes')
+  await until(async () => (await machine.status()).code === 'device_revoked', 'the daemon’s word of it')
+  const { code, stdout } = await machine.lf(['gateway', 'doctor'])
+  t.is(code, 3)
+  t.regex(stdout, /\n✗ bus +device_revoked: see identity\n/)
+  t.is(stdout.match(/Enrol the machine under a new identity/g)?.length, 1, stdout)
+})
