@@ -181,7 +181,7 @@ test.serial('a policy that denies keeps the command from running', async (t) => 
     ['require_human', 'approval_required'],
   ] as const) {
     await setDefault(value)
-    const ran = await alice.lf(['run', '--', 'echo', 'this must not run'])
+    const ran = await alice.lf(['run', '--approval-wait', '0', '--', 'echo', 'this must not run'])
     t.deepEqual([...codeOf(ran), ran.stdout], [5, code, ''])
   }
   await setDefault('allow')

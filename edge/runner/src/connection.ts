@@ -3,6 +3,8 @@ import { connectDaemon, type DaemonClient, type MethodName, type MethodParams } 
 import { CodedError } from '@lenserfight/schemas'
 
 const reconnectMs = 250
+/** A conversation in which nothing is asked is closed after so long, milliseconds: the daemon has 64 at most. */
+const idleMs = 1_000
 
 export type Answer = Readonly<Record<string, unknown>>
 
@@ -22,25 +24,36 @@ export const isUnreachable = (error: unknown): boolean =>
 /** @param path the daemon's socket */
 export const createConnection = (path: string): Connection => {
   let client: Promise<DaemonClient> | undefined
+  let pending = 0
+  let idle: NodeJS.Timeout | undefined
   let isClosed = false
   const drop = (): void => {
     void client?.then(({ close }) => close()).catch(() => {})
     client = undefined
   }
+  const opened = async (): Promise<DaemonClient> => {
+    clearTimeout(idle)
+    const known = client
+    const isGone = known !== undefined && (await known.then(({ isOpen }) => !isOpen()).catch(() => true))
+    if (isGone && client === known) drop()
+    client ??= connectDaemon(path)
+    return client
+  }
   return {
     request: async (method, params) => {
       if (isClosed) throw new CodedError('daemon_unreachable', 'the conversation was closed')
-      client ??= connectDaemon(path)
-      const mine = client
+      pending += 1
       try {
-        return await (await mine).request(method, params)
-      } catch (error) {
-        if (isUnreachable(error) && client === mine) drop()
-        throw error
+        const mine = await opened()
+        return await mine.request(method, params)
+      } finally {
+        pending -= 1
+        if (pending === 0) idle = setTimeout(drop, idleMs)
       }
     },
     close: () => {
       isClosed = true
+      clearTimeout(idle)
       drop()
     },
   }

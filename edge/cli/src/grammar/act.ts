@@ -22,6 +22,20 @@ export const seconds = (value: number): number => {
   return value
 }
 
+/** A number of seconds that somebody is ready to wait for a person. */
+export const approvalSeconds = (value: number): number => {
+  if (!(value >= 0 && value <= limits.approvalMaxSeconds))
+    throw new RangeError(`seconds of waiting for approval are a number from 0 to ${limits.approvalMaxSeconds}`)
+  return value
+}
+
+/** What a run is called. */
+export const label = (value: string): string => {
+  if (value === '' || value.length > limits.runLabelChars || /\p{C}/u.test(value))
+    throw new RangeError(`a label is 1 to ${limits.runLabelChars} characters, none of them a control`)
+  return value
+}
+
 const idForm = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 /** An id as the gateway gives them. */

@@ -1,5 +1,5 @@
 import type { Argv } from 'yargs'
-import { type Choose, id, seconds } from './act.ts'
+import { approvalSeconds, type Choose, id, label as labelForm, seconds } from './act.ts'
 
 /** What is said where no command follows. */
 export const noDashes = 'give the command after --, as in `lf run -- make test`'
@@ -52,6 +52,18 @@ export const runCommand = (cli: Argv, choose: Choose, argv: readonly string[]): 
           default: [],
           describe: 'A file that comes out; may be repeated',
         })
+        .option('label', {
+          type: 'string',
+          requiresArg: true,
+          coerce: labelForm,
+          describe: 'What the run is called where somebody is asked to approve it; else the command’s name',
+        })
+        .option('approval-wait', {
+          type: 'number',
+          requiresArg: true,
+          coerce: approvalSeconds,
+          describe: 'Seconds to wait for approval, where the account wants one; else as long as the account lets it',
+        })
         .option('report', { type: 'string', requiresArg: true, describe: 'Write the report here, as one JSON line' })
         .option('wait', {
           type: 'number',
@@ -66,8 +78,8 @@ export const runCommand = (cli: Argv, choose: Choose, argv: readonly string[]): 
         .epilog('The command has its own input, output, exit code and signals. What lf says goes to standard error.'),
     (args) => {
       const command = commandOf(argv)
-      const { submission, runner, contender, lensVersion, input, output, report, wait } = args
-      const named = { submission, runner, contender, lensVersion, report }
+      const { submission, runner, contender, lensVersion, label, approvalWait, input, output, report, wait } = args
+      const named = { submission, runner, contender, lensVersion, label, approvalWait, report }
       choose(async (context) =>
         (await import('../commands/run.ts')).run(context, {
           ...named,

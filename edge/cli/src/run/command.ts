@@ -48,6 +48,24 @@ export const checkCommand = (word: string, path: string): void => {
   if (!files.some(isExecutable)) throw new CodedError('command_not_executable', word)
 }
 
+/** What a command that is told to end may take to do so, milliseconds. */
+const endMs = 5_000
+
+/** Ends a command that may not go on: it is told to, and then made to. Returns what takes that back. */
+const endWith = (child: ChildProcess, withdrawn: AbortSignal): (() => void) => {
+  let timer: NodeJS.Timeout | undefined
+  const end = (): void => {
+    child.kill('SIGTERM')
+    timer = setTimeout(() => child.kill('SIGKILL'), endMs)
+  }
+  if (withdrawn.aborted) end()
+  else withdrawn.addEventListener('abort', end, { once: true })
+  return () => {
+    clearTimeout(timer)
+    withdrawn.removeEventListener('abort', end)
+  }
+}
+
 const ended = (child: ChildProcess): Promise<{ exitCode: number | null; signal: NodeJS.Signals | null }> =>
   new Promise((resolve, reject) => {
     child.once('error', reject)
@@ -56,21 +74,28 @@ const ended = (child: ChildProcess): Promise<{ exitCode: number | null; signal: 
 
 /**
  * Runs a command with its own standard input, output and error and its signals, looking at what goes through.
+ * @param withdrawn ends it when it aborts: SIGTERM, and SIGKILL 5 s later
  * @throws CodedError `command_not_found` where it could not be started
  */
-export const runCommand = async ([word, ...words]: readonly [string, ...string[]]): Promise<CommandEnd> => {
+export const runCommand = async (
+  [word, ...words]: readonly [string, ...string[]],
+  withdrawn: AbortSignal = new AbortController().signal,
+): Promise<CommandEnd> => {
   const [input, output] = await Promise.all([prepareStandardInput(), prepareStandardOutput()])
   let child: ChildProcess | undefined
   const signals = forwardSignals(() => child)
   const startedAt = Date.now()
   child = spawn(word, words, { stdio: [input.stdio, output.stdio, output.errorStdio] })
   const ending = ended(child)
+  const leave = endWith(child, withdrawn)
   input.start(child.stdin)
   output.start(child.stdout)
   const end = await ending.catch((cause: unknown) => {
+    leave()
     throw new CodedError('command_not_found', word, { cause })
   })
   const endedAt = Date.now()
+  leave()
   signals.commandEnded()
   const stdinHash = input.finish()
   let interruptedBy: NodeJS.Signals | null = null

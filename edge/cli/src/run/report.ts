@@ -1,3 +1,4 @@
+import type { CodedError, Run } from '@lenserfight/runner'
 import { type ExecutionFact, executionFacts, executionLevels, factSentences } from '@lenserfight/schemas'
 import type { Output } from '../output.ts'
 
@@ -33,3 +34,18 @@ export const ladderLines = (ladder: unknown, output: Output): string[] => {
     return `  ${output.bad('·')} ${name}  ${output.faint(why)}`
   })
 }
+
+/** What was permitted, as a report tells it. Times are milliseconds. */
+export const permitReport = ({ permit, signal }: Run) => ({
+  run_id: permit.runId,
+  runner_id: permit.runnerId,
+  contender_id: permit.contenderId,
+  version_id: permit.versionId,
+  workflow_id: permit.workflowId,
+  reason: permit.reason,
+  denied_tools: permit.deniedTools,
+  valid_ms: permit.validMs,
+  clock_offset_ms: permit.clockOffsetMs,
+  /** The code with which it was withdrawn; null where it held. */
+  withdrawn: signal.aborted ? (signal.reason as CodedError).code : null,
+})

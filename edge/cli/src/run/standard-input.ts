@@ -3,7 +3,7 @@ import { closeSync, fstatSync } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { isatty } from 'node:tty'
-import { hashRest } from './hash.ts'
+import { hashRest } from '@lenserfight/runner'
 import { pipeToCommand } from './pipe.ts'
 
 /** What a command gets as standard input, and what is known of it afterwards. */

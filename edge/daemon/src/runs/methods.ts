@@ -47,7 +47,8 @@ const asAnswer = (live: Live) => ({
 /** @throws CodedError the code that a verdict is told as where nothing has run yet */
 const checkBefore = (runId: string, live: Live): void => {
   const code = refusalOf(live)
-  if (code !== undefined) throw new CodedError(code, code === 'approval_required' ? runId : live.reason)
+  if (code === 'approval_required') throw new CodedError(code, runId)
+  if (code !== undefined) throw new CodedError(code, code === live.reason ? undefined : live.reason)
 }
 /** @throws CodedError the code that a verdict is told as where it is to run, or runs already */
 const checkDuring = (runId: string, live: Live): void => {

@@ -16,6 +16,8 @@ export interface DaemonClient {
     method: N,
     params: MethodParams<N>,
   ) => Promise<Readonly<Record<string, unknown>>>
+  /** Whether a request could still be sent. */
+  readonly isOpen: () => boolean
   readonly close: () => void
 }
 
@@ -92,6 +94,7 @@ export const connectDaemon = async (path: string): Promise<DaemonClient> => {
       if (!response.ok) throw new CodedError(response.code, response.detail)
       return response.result
     },
+    isOpen: () => !socket.destroyed,
     close: () => socket.destroy(),
   }
 }
