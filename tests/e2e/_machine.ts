@@ -31,6 +31,7 @@ const timing = {
   heartbeat_ms: 1_000,
   pending_poll_ms: 300,
   status_poll_ms: 2_000,
+  permit_renew_ms: 2_000,
   resend_floor_ms: 1_000,
   resend_ceiling_ms: 3_000,
   reconnect: { floor_ms: 50, first_ceiling_ms: 200, ceiling_ms: 500 },
@@ -93,6 +94,25 @@ export class Machine {
       child.stdin?.on('error', () => {})
       child.stdin?.end(input)
     })
+  }
+
+  /** Starts `lf`, for who looks at what it says while it runs. */
+  lfStarted(words: readonly string[]): { child: ChildProcess; said: () => string; ended: Promise<Ran> } {
+    const child = spawn(lfFile, words, { env: this.env, cwd: this.home, stdio: ['ignore', 'pipe', 'pipe'] })
+    let [stdout, stderr] = ['', '']
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    const ended = new Promise<Ran>((resolve) => {
+      child.once('close', (code, signal) => {
+        logOutput(`lf-${this.#name}`, stderr, this.#stack.logDir)
+        resolve({ code: code ?? signal, stdout, stderr })
+      })
+    })
+    return { child, said: () => stderr, ended }
   }
 
   /** Runs `lf` and kills it, if it still runs by then. */

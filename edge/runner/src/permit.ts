@@ -18,7 +18,7 @@ export interface Awaiting {
 export interface PermitRequest {
   /** The command's words; only their hash leaves this machine. */
   readonly command: readonly string[]
-  /** Files that go in, by path, or hashed already; at most 256. */
+  /** Files that go in, by path, or hashed already; at most 100. */
   readonly inputs?: readonly (string | RunFile)[]
   /** What the run is called where a person is asked; at most 120 characters. */
   readonly label?: string | undefined

@@ -1,0 +1,305 @@
+import { execFile } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { withClient } from '@lenserfight/local'
+import type { Stack } from '@lenserfight/local/stack'
+import { type Attested, openRunner, type Run, type Runner } from '@lenserfight/runner'
+import { testStack } from '@lenserfight/testkit/stack'
+import anyTest, { type TestFn } from 'ava'
+import { Machine, until } from './_machine.ts'
+
+const test = anyTest as TestFn<{ stack: Stack; machine: Machine; runner: Runner }>
+/** The runner that is bound to the machine. */
+let bound = ''
+
+test.before('an enrolled machine with a runner', async (t) => {
+  const stack = await testStack()
+  await stack.whenReady()
+  const machine = new Machine(stack, 'paula')
+  await machine.enrol('paula', 'machine')
+  bound = (await machine.ask<{ runner_id: string }>('gateway', 'runners', 'bind', 'nightly')).runner_id
+  t.context = { stack, machine, runner: await openRunner({ socket: join(machine.state, 'daemon.sock') }) }
+})
+test.after.always('nothing stays', async (t) => {
+  t.context.runner?.close()
+  await t.context.machine?.end('SIGTERM')
+  await t.context.stack?.stop()
+})
+
+const rowsOf = <T>(stack: Stack, sql: string, ...values: unknown[]): Promise<T[]> =>
+  withClient(stack.owner, async (client) => (await client.query(sql, values)).rows as T[])
+const countOf = async (stack: Stack, sql: string, ...values: unknown[]): Promise<number> =>
+  (await rowsOf<{ n: number }>(stack, `SELECT count(*)::int AS n FROM ${sql}`, ...values))[0]?.n ?? -1
+const setPolicy = (machine: Machine, ...words: string[]) => machine.ask('gateway', 'policy', 'set', ...words)
+const factsOf = ({ outcome }: Attested): Record<string, boolean> =>
+  (outcome?.result?.facts ?? {}) as Record<string, boolean>
+
+test.serial('PE-3: what the policy denies does not run, exits 5, and nothing of it is stored', async (t) => {
+  const { stack, machine } = t.context
+  await setPolicy(machine, '--approval', 'deny')
+  const before = await countOf(stack, 'execution.attestations')
+  const ran = await machine.lf(['run', '--', 'touch', 'denied'])
+  t.is(ran.code, 5, ran.stderr)
+  t.regex(ran.stderr, /^policy_denied: .*approval_default_deny/m)
+  t.false(existsSync(join(machine.home, 'denied')))
+  t.is(await countOf(stack, 'execution.attestations'), before)
+  await setPolicy(machine, '--approval', 'allow', '--lenser-paused', 'on')
+  const paused = await machine.lf(['run', '--', 'touch', 'denied'])
+  t.is(paused.code, 5, paused.stderr)
+  t.regex(paused.stderr, /^workspace_paused: /m)
+  t.false(existsSync(join(machine.home, 'denied')))
+  await setPolicy(machine, '--lenser-paused', 'off')
+})
+
+test.serial('RH-2 RH-4: a run that names its runner has a heartbeat that names it, however short it is', async (t) => {
+  const { stack, machine, runner } = t.context
+  const run = await runner.permit({ command: ['true'], runner: bound })
+  await run.start()
+  const attested = await run.complete({ exitCode: 0 })
+  run.close()
+  t.is(attested.state, 'done')
+  await until(
+    async () => (await countOf(stack, 'devices.heartbeats WHERE $1 = ANY (runners)', bound)) > 0,
+    'a heartbeat that names the runner',
+  )
+  t.is(await countOf(stack, 'execution.runners WHERE id = $1 AND last_heartbeat_at IS NOT NULL', bound), 1)
+  const { ended } = machine.lfStarted(['run', '--runner', bound, '--report', 'fresh.json', '--', 'true'])
+  t.is((await ended).code, 0)
+})
+
+/** A command that stands until it is let go, started by `lf run`. */
+const standing = (machine: Machine, name: string, ...words: string[]) => {
+  const script = `touch ${name}.started; while [ ! -e ${name}.go ]; do sleep 0.05; done`
+  const started = machine.lfStarted(['run', ...words, '--', 'sh', '-c', script])
+  return {
+    ...started,
+    stands: () => until(async () => existsSync(join(machine.home, `${name}.started`)), `that ${name} runs`),
+    release: () => writeFileSync(join(machine.home, `${name}.go`), ''),
+  }
+}
+const awaitedRun = /lf gateway approvals approve ([0-9a-f-]{36})/
+/** The run that an `lf run` says it awaits approval of. */
+const awaited = async (said: () => string): Promise<string> => {
+  await until(async () => awaitedRun.test(said()), 'that it says what it awaits')
+  return awaitedRun.exec(said())?.[1] as string
+}
+
+test.serial('a run that awaits a person runs once approved, and not when denied, left, or too late', async (t) => {
+  t.timeout(240_000)
+  const { stack, machine } = t.context
+  await setPolicy(machine, '--approval', 'require-human', '--approval-seconds', '10')
+  const late = machine.lfStarted(['run', '--', 'touch', 'late'])
+  await awaited(late.said)
+  await setPolicy(machine, '--approval-seconds', '600')
+  const approved = machine.lfStarted(['run', '--label', 'yes, please', '--', 'touch', 'approved'])
+  const denied = machine.lfStarted(['run', '--', 'touch', 'denied'])
+  const left = machine.lfStarted(['run', '--', 'touch', 'left'])
+  const given = await machine.lf(['run', '--approval-wait', '0', '--', 'touch', 'given'])
+  t.is(given.code, 5)
+  t.regex(given.stderr, /^approval_required: /m)
+
+  const [yes, no, gone] = await Promise.all([approved, denied, left].map(({ said }) => awaited(said)))
+  t.false(existsSync(join(machine.home, 'approved')), 'nothing runs before')
+  t.deepEqual(await rowsOf(stack, 'SELECT label FROM execution.runs WHERE id = $1', yes), [{ label: 'yes, please' }])
+  left.child.kill('SIGINT')
+  t.is((await left.ended).code, 'SIGINT')
+  await machine.ask('gateway', 'approvals', 'approve', yes as string, '--yes')
+  await machine.ask('gateway', 'approvals', 'deny', no as string, '--yes')
+  await machine.ask('gateway', 'approvals', 'approve', gone as string, '--yes')
+
+  const done = await approved.ended
+  t.is(done.code, 0, done.stderr)
+  t.true(existsSync(join(machine.home, 'approved')))
+  t.regex(done.stderr, /attested: account_verified/)
+  const refused = await denied.ended
+  t.is(refused.code, 5)
+  t.regex(refused.stderr, /^approval_denied: /m)
+  const expired = await late.ended
+  t.is(expired.code, 5)
+  t.regex(expired.stderr, /^approval_expired: /m)
+  for (const name of ['denied', 'left', 'given', 'late']) t.false(existsSync(join(machine.home, name)), name)
+  t.is(await countOf(stack, 'execution.attestations WHERE run_id = ANY ($1)', [yes, no, gone]), 1)
+  await setPolicy(machine, '--approval', 'allow')
+})
+
+test.serial(
+  'WT-3: each tool is logged before it is used, and one that is denied is logged, unused, and counts',
+  async (t) => {
+    const { stack, machine, runner } = t.context
+    await setPolicy(machine, '--deny-tool', 'net/*')
+    const use = async (tools: readonly string[]): Promise<{ run: Run; codes: unknown[]; attested: Attested }> => {
+      const run = await runner.permit({ command: ['agent'], runner: bound })
+      await run.start()
+      const codes: unknown[] = []
+      for (const tool of tools) {
+        codes.push(
+          await run.tool(tool, { tool }).then(
+            ({ seq }) => seq,
+            ({ code }: { code: string }) => code,
+          ),
+        )
+      }
+      const attested = await run.complete({ exitCode: 0 })
+      run.close()
+      return { run, codes, attested }
+    }
+    const good = await use(['fs/read', 'text/count'])
+    t.deepEqual(good.codes, [1, 2])
+    t.is(factsOf(good.attested).policy_passed, true)
+    const bad = await use(['fs/read', 'net/get', 'text/count'])
+    t.deepEqual(bad.codes, [1, 'tool_denied', 3])
+    t.is(factsOf(bad.attested).policy_passed, false)
+    const log = await rowsOf(
+      stack,
+      'SELECT seq, tool, verdict, denied_by FROM agents.tool_invocations WHERE run_id = $1 ORDER BY seq',
+      bad.run.permit.runId,
+    )
+    t.deepEqual(log, [
+      { seq: 1, tool: 'fs/read', verdict: 'allow', denied_by: null },
+      { seq: 2, tool: 'net/get', verdict: 'deny', denied_by: 'net/*' },
+      { seq: 3, tool: 'text/count', verdict: 'allow', denied_by: null },
+    ])
+    await t.throwsAsync(bad.run.tool('fs/read'), { code: 'daemon_unreachable' }, 'it was closed')
+    await setPolicy(machine, '--allow-tool', 'net/*')
+  },
+)
+
+test.serial(
+  'a daemon killed while runs are under way asks anew, goes on counting, and both are covered to their end',
+  async (t) => {
+    t.timeout(240_000)
+    const { stack, machine, runner } = t.context
+    const report = join(machine.home, 'killed.json')
+    const command = standing(machine, 'killed', '--report', report)
+    await command.stands()
+    const run = await runner.permit({ command: ['agent'], runner: bound, heartbeatMs: 500 })
+    await run.start()
+    t.is((await run.tool('fs/read')).seq, 1)
+    await machine.end('SIGKILL')
+    const [{ now } = { now: '' }] = await rowsOf<{ now: string }>(stack, 'SELECT now()')
+    await machine.serve()
+    const renewed = (id: string) =>
+      countOf(stack, `agents.policy_evaluations WHERE run_id = $1 AND phase = 'renewal' AND evaluated_at > $2`, id, now)
+    await until(async () => (await renewed(run.permit.runId)) > 0, 'a renewal by the next daemon')
+    t.is((await run.tool('fs/read', { again: true })).seq, 2)
+    const attested = await run.complete({ exitCode: 0 })
+    run.close()
+    t.is(attested.state, 'done')
+    t.is(factsOf(attested).policy_passed, true)
+    t.is(await countOf(stack, 'agents.tool_invocations WHERE run_id = $1', run.permit.runId), 2)
+    command.release()
+    const ran = await command.ended
+    t.is(ran.code, 0, ran.stderr)
+  },
+)
+
+test.serial(
+  'a run that the policy allows no longer is ended and exits 5; what ran is attested, and did not pass',
+  async (t) => {
+    const { stack, machine } = t.context
+    const command = standing(machine, 'withdrawn')
+    await command.stands()
+    await setPolicy(machine, '--approval', 'deny')
+    const ran = await command.ended
+    t.is(ran.code, 5, ran.stderr)
+    t.regex(ran.stderr, /the command is ended\. permit_withdrawn: .*approval_default_deny/)
+    const id = /run ([0-9a-f-]{36}) attested/.exec(ran.stderr)?.[1]
+    t.deepEqual(await rowsOf(stack, 'SELECT signal, policy_passed FROM execution.attestations WHERE run_id = $1', id), [
+      { signal: 'SIGTERM', policy_passed: false },
+    ])
+    await setPolicy(machine, '--approval', 'allow')
+  },
+)
+
+test.serial(
+  'PE-2: with the gateway silent a permit holds its 60 s and no longer; a new answer is asked for',
+  async (t) => {
+    t.timeout(300_000)
+    const { stack, machine, runner } = t.context
+    const pid = stack.workers('trust-evaluator')[0]?.pid as number
+    const asked = performance.now()
+    const run = await runner.permit({ command: ['agent'], heartbeatMs: 500 })
+    process.kill(pid, 'SIGSTOP')
+    const silent = performance.now()
+    const run_id = run.permit.runId
+    const start = () =>
+      machine.askDaemon('run.start', { run_id }).catch(({ code }: { code: string }) => ({ code, valid_ms: 0 }))
+    let held = 0
+    try {
+      await until(async () => {
+        const before = performance.now()
+        const said = (await start()) as { code?: string; valid_ms?: number }
+        if (said.code !== undefined) return said.code === 'permit_expired'
+        held += 1
+        // Whatever it rests on was asked for before the gateway fell silent.
+        t.true(Number(said.valid_ms) <= 60_000 - (before - silent))
+        return false
+      }, 'that the permit lapses')
+      t.true(held > 0)
+      t.true(performance.now() - asked >= 59_000, 'it held that long')
+    } finally {
+      process.kill(pid, 'SIGCONT')
+    }
+    await run.start()
+    t.is((await run.complete({ exitCode: 0 })).state, 'done')
+    run.close()
+  },
+)
+
+/** Runs an example of edge/runner as a program of its own, on that machine. */
+const example = (
+  machine: Machine,
+  name: string,
+  ...words: string[]
+): Promise<{ code: unknown; out: string; said: string }> =>
+  new Promise((resolve) => {
+    const file = fileURLToPath(new URL(`../../edge/runner/examples/${name}`, import.meta.url))
+    const options = { env: { ...machine.env, RUNNER: bound }, cwd: machine.home }
+    execFile(process.execPath, [file, ...words], options, (error, out, said) => {
+      resolve({ code: error === null ? 0 : error.code, out, said })
+    })
+  })
+
+test.serial(
+  'the examples do what they say: a wrapped command, and an agent that goes on without a denied tool',
+  async (t) => {
+    const { stack, machine } = t.context
+    const wrapped = await example(machine, '1-wrap-a-command.ts', 'echo', 'hello')
+    t.deepEqual([wrapped.code, wrapped.out], [0, 'hello\n'], wrapped.said)
+    t.regex(wrapped.said, /^run [0-9a-f-]{36}: done, /m)
+    const toolsOf = (said: string) =>
+      rowsOf<{ tool: string; verdict: string }>(
+        stack,
+        'SELECT tool, verdict FROM agents.tool_invocations WHERE run_id = $1 ORDER BY seq',
+        /^run ([0-9a-f-]{36}): done/m.exec(said)?.[1],
+      )
+    writeFileSync(join(machine.home, 'words.txt'), 'one two\nthree')
+    await setPolicy(machine, '--deny-tool', 'net/*')
+    const agent = await example(machine, '2-local-agent.ts', 'words.txt')
+    t.deepEqual([agent.code, agent.out], [0, '3 words; net/fetch: denied\n'], agent.said)
+    t.deepEqual(await toolsOf(agent.said), [
+      { tool: 'fs/read', verdict: 'allow' },
+      { tool: 'net/fetch', verdict: 'deny' },
+      { tool: 'text/count', verdict: 'allow' },
+    ])
+    await setPolicy(machine, '--allow-tool', 'net/*')
+    t.is((await example(machine, '2-local-agent.ts', 'words.txt')).out, '3 words; net/fetch: failed\n')
+  },
+)
+
+test.serial('RH-3: a device that its owner suspended starts nothing, permits or not', async (t) => {
+  const { machine, runner } = t.context
+  const run = await runner.permit({ command: ['agent'], runner: bound, heartbeatMs: 500 })
+  await machine.ask('gateway', 'suspend-device', 'machine', '--yes', '--reason', 'test')
+  await until(async () => (await machine.status()).trust_level === 'unhealthy')
+  await t.throwsAsync(run.start(), { code: 'device_unhealthy' })
+  await t.throwsAsync(run.tool('fs/read'), { code: 'device_unhealthy' })
+  await until(async () => run.signal.aborted, 'that the run is told')
+  t.is((run.signal.reason as { code: string }).code, 'device_unhealthy')
+  await t.throwsAsync(runner.permit({ command: ['agent'], runner: bound }), { code: 'device_unhealthy' })
+  run.close()
+  const ran = await machine.lf(['run', '--', 'touch', 'unfit'])
+  t.is(ran.code, 5)
+  t.false(existsSync(join(machine.home, 'unfit')))
+})
