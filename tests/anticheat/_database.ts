@@ -14,8 +14,11 @@ export interface Bare {
   readonly roads: readonly Road[]
 }
 
-/** One for a test file. */
-export const useDatabase = (test: TestFn): (() => Bare) => {
+/**
+ * One for a test file.
+ * @param prepare what is done to it first, as superuser
+ */
+export const useDatabase = (test: TestFn, prepare = ''): (() => Bare) => {
   let bare: Bare | undefined
   let drop: (() => Promise<void>) | undefined
   test.before(async () => {
@@ -30,6 +33,7 @@ export const useDatabase = (test: TestFn): (() => Bare) => {
       roads: [road],
     }
     drop = database.drop
+    if (prepare !== '') await bare.db.query(prepare)
   })
   test.after.always(async () => {
     await Promise.all([bare?.roles.end(), bare?.db.end()])

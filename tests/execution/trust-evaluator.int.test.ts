@@ -130,6 +130,37 @@ const readiness = async (name: string): Promise<Record<string, unknown>> => {
   return (await (await fetch(`http://127.0.0.1:${port}/readyz`)).json()) as Record<string, unknown>
 }
 
+test('AC-4: a run that reached the top earns its XP once, by itself, and the two evaluators count what they gave', async (t) => {
+  const machine = await connectMachine()
+  await machine.client.send(beat(machine))
+  const permit = (await startRun(machine)).outcome.result
+  const { outcome } = await machine.client.send(attestationOf(permit))
+  t.is(outcome.result?.level, 'fully_trusted')
+  const given = () =>
+    inDatabase(async (db) => {
+      const text = 'SELECT rule, amount FROM xp.ledger WHERE lenser_id = $1 ORDER BY amount'
+      const { rows } = await db.query(text, [machine.device.lenser])
+      return rows.length === 4 ? rows : undefined
+    })
+  t.deepEqual(await until(given), [
+    { rule: 'DEVICE_REGISTERED', amount: 5 },
+    { rule: 'RUNNER_CONNECTED', amount: 10 },
+    { rule: 'DEVICE_VERIFIED', amount: 20 },
+    { rule: 'VERIFIED_LOCAL_EXECUTION_COMPLETED', amount: 50 },
+  ])
+  const figures = async () => {
+    const names = stack.workers('trust-evaluator').map(({ name }) => name)
+    return (await Promise.all(names.map(readiness))).map(({ xp }) => xp as Record<string, number>)
+  }
+  const done = async () => {
+    const sum = (await figures()).reduce((all, xp) => all + (xp.done ?? 0), 0)
+    return sum >= 4 ? sum : undefined
+  }
+  t.truthy(await until(done))
+  for (const xp of await figures()) t.like(xp, { failed: 0, dead: 0 })
+  await machine.client.close()
+})
+
 test('EA-2 AC-1: a verifier that lies makes no trust: forged, and signed but never claimed, nothing is stored', async (t) => {
   const machine = await connectMachine()
   await machine.client.send(beat(machine))
