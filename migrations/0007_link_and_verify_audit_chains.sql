@@ -6,6 +6,10 @@ CREATE FUNCTION audit.fn_chain_link(p_limit integer) RETURNS integer
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- A plan made while the queue was short would read all that it ever held.
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
   v_pending audit.pending[];

@@ -18,6 +18,30 @@ BEGIN
 END
 $$;
 
+-- Every fact of every level, as facts are written when all of them hold.
+CREATE FUNCTION execution.fn_ladder_facts() RETURNS jsonb
+LANGUAGE plpgsql
+IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (SELECT jsonb_object_agg(fact, true) FROM execution.fn_ladder() l CROSS JOIN unnest(l.facts) fact);
+END
+$$;
+
+-- What execution.fn_judge says of them.
+CREATE FUNCTION execution.fn_ladder_reached() RETURNS jsonb
+LANGUAGE plpgsql
+IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (
+    SELECT jsonb_agg(jsonb_build_object('level', l.level, 'reached', true, 'failing', '{}'::text[]) ORDER BY l.step)
+      FROM execution.fn_ladder() l);
+END
+$$;
+
 -- The level that facts reach, the first fact that stops it there (none at the top), and step by step what is missing.
 -- A fact holds only where it is the JSON value true.
 CREATE FUNCTION execution.fn_judge(p_facts jsonb, OUT level text, OUT reason text, OUT ladder jsonb)
@@ -30,11 +54,17 @@ DECLARE
   v_fact text;
   v_failing text[];
 BEGIN
+  -- Nearly every attested run, judged twice each: two constants, worked out once a session.
+  IF p_facts @> execution.fn_ladder_facts() THEN
+    ladder := execution.fn_ladder_reached();
+    level := ladder #>> '{-1,level}';
+    RETURN;
+  END IF;
   level := 'unverified';
   ladder := '[]';
   FOR v_step IN SELECT l.level AS name, l.facts FROM execution.fn_ladder() l ORDER BY l.step LOOP
     v_failing := '{}';
-    -- Fact by fact in plain expressions: a query a step costs four times as much, and every evaluation is judged twice.
+    -- Fact by fact in plain expressions: a query a step costs four times as much.
     FOREACH v_fact IN ARRAY v_step.facts LOOP
       IF p_facts -> v_fact IS DISTINCT FROM 'true'::jsonb THEN
         v_failing := v_failing || v_fact;
@@ -55,6 +85,6 @@ IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  RETURN (SELECT j.level FROM execution.fn_judge(p_facts) j);
+  RETURN (execution.fn_judge(p_facts)).level;
 END
 $$;

@@ -218,6 +218,8 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- For all that is called from here: to plan anew for each array of ids would cost a small batch more than its work.
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   PERFORM execution.fn_take_runs(p_run_ids);
@@ -232,6 +234,8 @@ CREATE FUNCTION execution.fn_reevaluate_due(p_limit integer) RETURNS integer
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- For all that is called from here: to plan anew for each array of ids would cost a small batch more than its work.
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off

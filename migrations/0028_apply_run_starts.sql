@@ -127,6 +127,8 @@ CREATE FUNCTION execution.fn_run_start(p_envelopes text[]) RETURNS TABLE (idx in
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- For all that is called from here: to plan anew for each array of ids would cost a small batch more than its work.
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off

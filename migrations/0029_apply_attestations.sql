@@ -102,7 +102,9 @@ BEGIN
      CROSS JOIN LATERAL (
        SELECT devices.fn_b64url_decode(b.body ->> 'command_hash') AS command_hash,
               devices.fn_b64url_decode(b.body ->> 'lens_hash') AS lens_hash,
-              devices.fn_b64url_decode(b.body ->> 'workflow_hash') AS workflow_hash) said
+              devices.fn_b64url_decode(b.body ->> 'workflow_hash') AS workflow_hash
+       -- Fenced, so that each is decoded once and not wherever it is named.
+       OFFSET 0) said
       JOIN execution.runs r ON r.id = (b.body ->> 'run_id')::uuid
      WHERE i.ordinality = ANY (p_places));
 END
@@ -160,6 +162,8 @@ RETURNS TABLE (idx integer, outcome jsonb)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- For all that is called from here: to plan anew for each array of ids would cost a small batch more than its work.
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off

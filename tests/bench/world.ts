@@ -1,5 +1,5 @@
 import { createPool, type Pool } from '@lenserfight/db'
-import { createSigner, newUuidV7, signatureBytes, signingDigest } from '@lenserfight/envelope'
+import { createSigner, type EnvelopeSigner, newUuidV7, signatureBytes, signingDigest } from '@lenserfight/envelope'
 import type { PgConnection } from '@lenserfight/local'
 import { createLogger } from '@lenserfight/runtime'
 import { inSubject } from '@lenserfight/schemas'
@@ -10,6 +10,7 @@ import { type Sample, someHash } from './workload.ts'
 export interface Machine extends Signatory {
   readonly runner: string
   readonly version: string
+  readonly sign: EnvelopeSigner['sign']
 }
 
 /** A database and those who work in it. */
@@ -49,15 +50,14 @@ export const openWorld = async (connection: PgConnection, gatewayId: string, len
     const { lenser } = await makeAccount(owner)
     const device = await makeDevice(owner, { lenser })
     const { id: version } = await makeVersion(owner, lenser)
-    machines.push({ ...device, runner: await makeRunner(owner, device), version })
+    const { sign } = createSigner({ kid: device.kid, key: device.keys.privateKey })
+    machines.push({ ...device, runner: await makeRunner(owner, device), version, sign })
   }
   return { connection, owner, gatewayId, machines }
 }
 
 export const signAs = ({ gatewayId }: BenchWorld, device: Machine, body: Body): Sample => {
-  const { bytes, envelope } = createSigner({ kid: device.kid, key: device.keys.privateKey }).sign({
-    body: { aud: gatewayId, counter: nextCounter(), ...body },
-  })
+  const { bytes, envelope } = device.sign({ body: { aud: gatewayId, counter: nextCounter(), ...body } })
   return {
     ...{ device, kind: body.kind, bytes, publicKey: device.keys.publicKey },
     subject: inSubject({ lenser: device.lenser, kid: device.kid, kind: body.kind }),

@@ -16,7 +16,7 @@ const appliers: Readonly<Record<AppliedKind, string>> = {
 }
 
 /** Envelopes that one call applies at most: its locks are held until all of them are. */
-const perCall = 512
+export const perCall = 512
 
 /** An XP job that failed: to be tried again, or given up. */
 export interface XpFailure {

@@ -1,10 +1,18 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { type AddressedReceipt, type Burial, type Disposition, done, type SendReceipts } from '@lenserfight/bus'
-import { encodeBase64Url, envelopeDigest, isUuidV7, judgeFormerKeys, readEnvelope } from '@lenserfight/envelope'
+import {
+  encodeBase64Url,
+  envelopeDigest,
+  isUuidV7,
+  judgeFormerKeys,
+  readEnvelope,
+  type SignerRecord,
+} from '@lenserfight/envelope'
 import { type Logger, short } from '@lenserfight/runtime'
 import type { ReasonCode, ReceiptItem } from '@lenserfight/schemas'
-import type { EvaluatorStore } from './commit.ts'
+import { type EvaluatorStore, perCall } from './commit.ts'
 import { decide } from './decide.ts'
-import { appliedKinds, type Item } from './decode.ts'
+import { type AppliedKind, appliedKinds, type Item } from './decode.ts'
 
 export interface HandlerOptions {
   readonly gatewayId: string
@@ -19,6 +27,27 @@ export interface Handler {
   /** Envelopes applied, and those that a verifier let through and the evaluator refused: anything but 0 is an alarm. */
   readonly figures: () => { readonly applied: number; readonly disagreements: number }
 }
+
+/** Checked in one go: between, what is on its way to the database goes on. */
+const perTurn = 32
+
+type Signers = ReadonlyMap<string, SignerRecord>
+
+/** What may be applied of one part, and what is refused. */
+interface Checked {
+  readonly good: readonly Item[]
+  readonly refused: readonly AddressedReceipt[]
+}
+
+/** Items of one kind that are checked, then applied, together; in the order in which kinds are applied. */
+const partsOf = (items: readonly Item[]): { kind: AppliedKind; part: Item[] }[] =>
+  appliedKinds.flatMap((kind) => {
+    const ofKind = items.filter((item) => item.kind === kind)
+    return Array.from({ length: Math.ceil(ofKind.length / perCall) }, (_, n) => ({
+      kind,
+      part: ofKind.slice(n * perCall, (n + 1) * perCall),
+    }))
+  })
 
 const digestOf = (text: string): string => encodeBase64Url(envelopeDigest(Buffer.from(text)))
 
@@ -47,12 +76,12 @@ export const createHandler = ({ gatewayId, store, sendReceipts, logger }: Handle
   }
 
   /** Splits items into those that may be applied and refusals of the others. */
-  const check = async (items: readonly Item[]): Promise<{ good: Item[]; refused: AddressedReceipt[] }> => {
-    const signers = await store.signers([...new Set(items.map(({ kid }) => kid))])
+  const check = async (items: readonly Item[], signers: Signers): Promise<Checked> => {
     const good: Item[] = []
     const refused: AddressedReceipt[] = []
     const doubted: Item[] = []
-    for (const item of items) {
+    for (const [index, item] of items.entries()) {
+      if (index % perTurn === 0) await turn()
       const code = decide(item, { gatewayId, signerOf: (kid) => signers.get(kid) })
       if (code === null) good.push(item)
       else if (code === 'signature_mismatch') doubted.push(item)
@@ -74,17 +103,26 @@ export const createHandler = ({ gatewayId, store, sendReceipts, logger }: Handle
     }
     return { good, refused }
   }
+  const apply = async (kind: AppliedKind, good: readonly Item[]): Promise<AddressedReceipt[]> => {
+    if (good.length === 0) return []
+    const outcomes = await store.apply(kind, good)
+    counts.applied += good.length
+    return good.map((item, index) => addressed(item, outcomes[index] as ReceiptItem))
+  }
 
   const handle = async (items: readonly Item[]): Promise<readonly Disposition[]> => {
-    const { good, refused: receipts } = await check(items)
-    for (const kind of appliedKinds) {
-      const ofKind = good.filter((item) => item.kind === kind)
-      if (ofKind.length === 0) continue
-      const outcomes = await store.apply(kind, ofKind)
-      receipts.push(...ofKind.map((item, index) => addressed(item, outcomes[index] as ReceiptItem)))
+    const signers = await store.signers([...new Set(items.map(({ kid }) => kid))])
+    const told: { refused: AddressedReceipt[]; applied: AddressedReceipt[] } = { refused: [], applied: [] }
+    let applying: Promise<AddressedReceipt[]> = Promise.resolve([])
+    for (const { kind, part } of partsOf(items)) {
+      // The database is at the part before while this one's signatures are checked.
+      const [{ good, refused }, before] = await Promise.all([check(part, signers), applying])
+      told.refused.push(...refused)
+      told.applied.push(...before)
+      applying = apply(kind, good)
     }
-    counts.applied += good.length
-    sendReceipts(receipts)
+    told.applied.push(...(await applying))
+    sendReceipts([...told.refused, ...told.applied])
     return items.map(() => done)
   }
   const deadLetter = (item: Item | undefined, { incidentId }: Burial): void => {
