@@ -199,7 +199,10 @@ test.serial(
   async (t) => {
     const { stack, machine } = t.context
     const command = standing(machine, 'withdrawn')
+    const script = 'trap "" TERM; touch deaf.started; while :; do sleep 0.05; done'
+    const deaf = machine.lfStarted(['run', '--', 'sh', '-c', script])
     await command.stands()
+    await until(async () => existsSync(join(machine.home, 'deaf.started')))
     await setPolicy(machine, '--approval', 'deny')
     const ran = await command.ended
     t.is(ran.code, 5, ran.stderr)
@@ -207,6 +210,12 @@ test.serial(
     const id = /run ([0-9a-f-]{36}) attested/.exec(ran.stderr)?.[1]
     t.deepEqual(await rowsOf(stack, 'SELECT signal, policy_passed FROM execution.attestations WHERE run_id = $1', id), [
       { signal: 'SIGTERM', policy_passed: false },
+    ])
+    const killed = await deaf.ended
+    t.is(killed.code, 5, killed.stderr)
+    const deafId = /run ([0-9a-f-]{36}) attested/.exec(killed.stderr)?.[1]
+    t.deepEqual(await rowsOf(stack, 'SELECT signal FROM execution.attestations WHERE run_id = $1', deafId), [
+      { signal: 'SIGKILL' },
     ])
     await setPolicy(machine, '--approval', 'allow')
   },

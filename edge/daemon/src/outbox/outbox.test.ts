@@ -343,3 +343,17 @@ test('law 2: whatever is lost, doubled, reordered or refused, and whenever the d
   // Its message has the seed.
   await t.notThrowsAsync(checked)
 })
+
+test('a run’s attestation goes out once each entry of its tool log has a result, and holds up no other run', async (t) => {
+  const { outbox, sender, sent } = create()
+  const [run, other] = ['run-1', 'run-2']
+  const entry = outbox.enqueue({ kid, kind: 'tool_invocation', body: { run_id: run, seq: 1 } }).opId
+  const held = outbox.enqueue({ kid, kind: 'attestation', body: { run_id: run } }).opId
+  const free = outbox.enqueue({ kid, kind: 'attestation', body: { run_id: other } }).opId
+  outbox.attach({ ...sender, kinds: [...sender.kinds, 'tool_invocation'] })
+  const sentIds = () => sent.map(({ opId }) => opId)
+  t.deepEqual(sentIds(), [entry, free])
+  const { digest } = sent[0] as { digest: string }
+  outbox.receive([{ digest, ok: true, result: {} }], applier)
+  t.deepEqual(sentIds(), [entry, free, held])
+})
