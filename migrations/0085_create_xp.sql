@@ -103,7 +103,8 @@ END
 $$;
 
 -- A submission's first evaluation and each change of its level; a run's rise to fully_trusted and its fall from there, which
--- nothing reaches or leaves without an attestation.
+-- nothing reaches or leaves without an attestation. `id + 0`, here and wherever one of a run's few rows is looked for: a plan
+-- that follows the order of all ids to find them reads everybody's.
 CREATE FUNCTION xp.fn_queue_by_evaluation() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -116,7 +117,7 @@ BEGIN
       FROM changed c
       LEFT JOIN LATERAL (
         SELECT e.trust_level FROM execution.trust_evaluations e
-         WHERE e.submission_id = c.submission_id AND e.id < c.id ORDER BY e.id DESC LIMIT 1) last ON true
+         WHERE e.submission_id = c.submission_id AND e.id < c.id ORDER BY e.id + 0 DESC LIMIT 1) last ON true
      WHERE c.submission_id IS NOT NULL
   )
   SELECT 'BATTLE_SUBMISSION_COMPLETED', s.submission_id, s.lenser_id FROM submitted s WHERE s.before IS NULL
@@ -128,7 +129,7 @@ BEGIN
    WHERE c.attestation_id IS NOT NULL
      AND (c.trust_level = 'fully_trusted') <> coalesce((
        SELECT e.trust_level = 'fully_trusted' FROM execution.trust_evaluations e
-        WHERE e.run_id = c.run_id AND e.id < c.id ORDER BY e.id DESC LIMIT 1), false);
+        WHERE e.run_id = c.run_id AND e.id < c.id ORDER BY e.id + 0 DESC LIMIT 1), false);
   RETURN NULL;
 END
 $$;

@@ -23,14 +23,14 @@ BEGIN
     WHEN 'BATTLE_SUBMISSION_COMPLETED' THEN RETURN QUERY
       SELECT s.submitter_lenser_id, e.id
         FROM execution.trust_evaluations e JOIN battles.submissions s ON s.id = e.submission_id
-       WHERE e.submission_id = p_source ORDER BY e.id LIMIT 1;
+       WHERE e.submission_id = p_source ORDER BY e.id + 0 LIMIT 1;
     WHEN 'VERIFIED_LOCAL_EXECUTION_COMPLETED' THEN RETURN QUERY
       SELECT r.requester_lenser_id, e.id
         FROM execution.trust_evaluations e
         JOIN execution.runs r ON r.id = e.run_id
         JOIN execution.attestations a ON a.id = e.attestation_id AND a.run_id = e.run_id
        WHERE e.run_id = p_source AND e.trust_level = 'fully_trusted' AND a.gateway_verified AND a.signed
-       ORDER BY e.id LIMIT 1;
+       ORDER BY e.id + 0 LIMIT 1;
     ELSE RAISE EXCEPTION 'there is no such rule' USING ERRCODE = 'invalid_parameter_value';
   END CASE;
 END
@@ -54,23 +54,25 @@ CREATE TRIGGER guard_ledger BEFORE INSERT ON xp.ledger
   FOR EACH ROW EXECUTE FUNCTION xp.fn_guard_ledger();
 ALTER TABLE xp.ledger ENABLE ALWAYS TRIGGER guard_ledger;
 
--- Gives what a source earned under a rule, unless it was given.
-CREATE FUNCTION xp.fn_mint(p_rule text, p_source uuid) RETURNS void
+-- Gives what sources earned, each under its rule, unless it was given. In one order, so that no two wait for one another.
+CREATE FUNCTION xp.fn_mint(p_rules text[], p_sources uuid[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   INSERT INTO xp.ledger (lenser_id, rule, source_id, amount, evaluation_id)
-  SELECT e.lenser_id, r.code, p_source, r.amount, e.evaluation_id
-    FROM xp.fn_earned(p_rule, p_source) e
-    JOIN xp.rules r ON r.code = p_rule AND r.enabled
+  SELECT e.lenser_id, r.code, asked.source, r.amount, e.evaluation_id
+    FROM (SELECT DISTINCT u.rule, u.source FROM unnest(p_rules, p_sources) AS u (rule, source)) asked
+    JOIN xp.rules r ON r.code = asked.rule AND r.enabled
+   CROSS JOIN LATERAL xp.fn_earned(asked.rule, asked.source) e
+   ORDER BY r.code, asked.source
   ON CONFLICT (rule, source_id) WHERE reverses IS NULL DO NOTHING;
 END
 $$;
 
--- Takes back what was given for a run that fell from fully_trusted since (trust.md, rule 14): once, for good. It is looked for
--- in the run's history, not in its present level, so it is the same whenever it is done.
-CREATE FUNCTION xp.fn_reverse(p_rule text, p_source uuid) RETURNS void
+-- Takes back what was given for runs that fell from fully_trusted since (trust.md, rule 14): once, for good. It is looked for
+-- in a run's history, not in its present level, so it is the same whenever it is done.
+CREATE FUNCTION xp.fn_reverse(p_runs uuid[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -82,31 +84,52 @@ BEGIN
     JOIN LATERAL (
       SELECT e.id FROM execution.trust_evaluations e
        WHERE e.run_id = l.source_id AND e.id > l.evaluation_id AND e.trust_level <> 'fully_trusted'
-       ORDER BY e.id LIMIT 1) fall ON true
-   WHERE l.rule = p_rule AND l.source_id = p_source AND l.reverses IS NULL
+       ORDER BY e.id + 0 LIMIT 1) fall ON true
+   WHERE l.rule = 'VERIFIED_LOCAL_EXECUTION_COMPLETED' AND l.source_id = ANY (p_runs) AND l.reverses IS NULL
+   ORDER BY l.source_id
   ON CONFLICT (reverses) DO NOTHING;
 END
 $$;
 
--- Judges a source anew under a rule: what was earned is given, what was lost is taken back, each once, however often and in
--- whatever order this is called. 22023 where there is no such rule.
-CREATE FUNCTION xp.fn_settle(p_rule text, p_source uuid) RETURNS void
+-- Judges sources anew, each under its rule: what was earned is given, what was lost is taken back, each once, however often
+-- and in whatever order this is called. 22023 where there is no such rule.
+CREATE FUNCTION xp.fn_settle(p_rules text[], p_sources uuid[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF NOT EXISTS (SELECT FROM xp.rules r WHERE r.code = p_rule) THEN
+  IF EXISTS (SELECT FROM unnest(p_rules) AS u (rule) WHERE NOT EXISTS (SELECT FROM xp.rules r WHERE r.code = u.rule)) THEN
     RAISE EXCEPTION 'there is no such rule' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  PERFORM xp.fn_mint(p_rule, p_source);
-  IF p_rule = 'VERIFIED_LOCAL_EXECUTION_COMPLETED' THEN
-    PERFORM xp.fn_reverse(p_rule, p_source);
-  END IF;
+  PERFORM xp.fn_mint(p_rules, p_sources);
+  PERFORM xp.fn_reverse(ARRAY(
+    SELECT u.source FROM unnest(p_rules, p_sources) AS u (rule, source)
+     WHERE u.rule = 'VERIFIED_LOCAL_EXECUTION_COMPLETED'));
 END
 $$;
 
--- Works one job. Whatever fails is undone and left for later: after a while that doubles, and after so many attempts the job
--- is dead, until somebody has it retried.
+-- Does what jobs ask for, all of it or nothing.
+CREATE FUNCTION xp.fn_do_jobs(p_jobs xp.jobs[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_job record;
+BEGIN
+  PERFORM xp.fn_settle(array_agg(j.task), array_agg(j.source_id)) FROM unnest(p_jobs) j WHERE j.task <> 'REPUTATION'
+   HAVING count(*) > 0;
+  FOR v_job IN
+    SELECT DISTINCT j.lenser_id, j.source_id FROM unnest(p_jobs) j WHERE j.task = 'REPUTATION' ORDER BY 1, 2
+  LOOP
+    PERFORM reputation.fn_count_submission(v_job.source_id);
+  END LOOP;
+  -- What is only found out at the end of a transaction is to be found out here.
+  SET CONSTRAINTS ALL IMMEDIATE;
+END
+$$;
+
+-- Works one job by itself. Whatever fails is undone and left for later: after a while that doubles, and after so many attempts
+-- the job is dead, until somebody has it retried.
 CREATE FUNCTION xp.fn_work_job(INOUT p_job xp.jobs)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -115,13 +138,7 @@ DECLARE
   v_wait double precision;
 BEGIN
   BEGIN
-    IF p_job.task = 'REPUTATION' THEN
-      PERFORM reputation.fn_count_submission(p_job.source_id);
-    ELSE
-      PERFORM xp.fn_settle(p_job.task, p_job.source_id);
-    END IF;
-    -- What is only found out at the end of a transaction is this job's to fail for, and not its neighbours'.
-    SET CONSTRAINTS ALL IMMEDIATE;
+    PERFORM xp.fn_do_jobs(ARRAY[p_job]);
     p_job.state := 'done';
   EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS p_job.last_error = RETURNED_SQLSTATE;
@@ -139,9 +156,23 @@ BEGIN
 END
 $$;
 
+-- Works jobs at once, and where that fails says so and has done nothing: then each is worked by itself.
+CREATE FUNCTION xp.fn_try_jobs(p_jobs xp.jobs[]) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM xp.fn_do_jobs(p_jobs);
+  UPDATE xp.jobs j SET state = 'done', ended_at = now() WHERE j.id IN (SELECT d.id FROM unnest(p_jobs) d);
+  RETURN true;
+EXCEPTION WHEN OTHERS THEN
+  RETURN false;
+END
+$$;
+
 -- Works up to p_limit jobs that are due, and says how many were done, failed, or failed for the last time, naming the first
--- that failed and all that are dead. Jobs that somebody works are left to them. Two workers take accounts in one order, so
--- that neither ever waits for one that waits for it.
+-- that failed and all that are dead. Jobs that somebody works are left to them. All take sources in one order, so that of two
+-- workers neither ever waits for one that waits for it.
 CREATE FUNCTION xp.fn_work_jobs(p_limit integer)
 RETURNS TABLE (done integer, failed integer, dead integer, failures jsonb)
 LANGUAGE plpgsql
@@ -150,19 +181,25 @@ SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 AS $$
 DECLARE
+  v_jobs xp.jobs[];
   v_job xp.jobs;
 BEGIN
+  WITH due AS MATERIALIZED (
+    SELECT j.* FROM xp.jobs j WHERE j.state = 'pending' AND j.due_at <= now()
+     ORDER BY j.due_at, j.id LIMIT least(p_limit, 1000) FOR UPDATE SKIP LOCKED
+  )
+  SELECT coalesce(array_agg(d::xp.jobs ORDER BY
+           d.task = 'REPUTATION', CASE WHEN d.task = 'REPUTATION' THEN d.lenser_id END, d.task, d.source_id, d.id), '{}')
+    INTO v_jobs FROM due d;
   done := 0;
   failed := 0;
   dead := 0;
   failures := '[]';
-  FOR v_job IN
-    WITH due AS MATERIALIZED (
-      SELECT j.* FROM xp.jobs j WHERE j.state = 'pending' AND j.due_at <= now()
-       ORDER BY j.due_at, j.id LIMIT least(p_limit, 1000) FOR UPDATE SKIP LOCKED
-    )
-    SELECT * FROM due ORDER BY due.lenser_id, due.task, due.source_id, due.id
-  LOOP
+  IF cardinality(v_jobs) > 0 AND xp.fn_try_jobs(v_jobs) THEN
+    done := cardinality(v_jobs);
+    v_jobs := '{}';
+  END IF;
+  FOREACH v_job IN ARRAY v_jobs LOOP
     v_job := xp.fn_work_job(v_job);
     done := done + (v_job.state = 'done')::integer;
     failed := failed + (v_job.state = 'pending')::integer;
@@ -189,7 +226,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM xp.fn_settle(p_rule, p_source);
+  PERFORM xp.fn_settle(ARRAY[p_rule], ARRAY[p_source]);
   RETURN (
     SELECT jsonb_build_object(
              'minted', coalesce(sum(l.amount) FILTER (WHERE l.reverses IS NULL), 0),

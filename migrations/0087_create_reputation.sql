@@ -71,7 +71,7 @@ BEGIN
   SELECT * INTO v_before FROM reputation.submission_levels c WHERE c.submission_id = p_submission FOR UPDATE;
   SELECT s.submitter_lenser_id AS lenser_id, e.trust_level INTO v_now
     FROM battles.submissions s JOIN execution.trust_evaluations e ON e.submission_id = s.id
-   WHERE s.id = p_submission ORDER BY e.id DESC LIMIT 1;
+   WHERE s.id = p_submission ORDER BY e.id + 0 DESC LIMIT 1;
   IF NOT FOUND OR (v_now.lenser_id, v_now.trust_level) = (v_before.lenser_id, v_before.trust_level) THEN
     RETURN;
   END IF;

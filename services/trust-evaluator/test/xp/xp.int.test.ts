@@ -433,8 +433,8 @@ test.serial('an owner sees their own XP and score; nobody sees another’s, and 
       'xp.fn_work_jobs': 'xp.fn_work_jobs(1)',
       'xp.fn_jobs_overview': 'xp.fn_jobs_overview()',
       'xp.fn_jobs_retry': 'xp.fn_jobs_retry(1)',
-      'xp.fn_mint': `xp.fn_mint('${executionRule}', uuidv7())`,
-      'xp.fn_settle': `xp.fn_settle('${executionRule}', uuidv7())`,
+      'xp.fn_mint': `xp.fn_mint(ARRAY['${executionRule}'], ARRAY[uuidv7()])`,
+      'xp.fn_settle': `xp.fn_settle(ARRAY['${executionRule}'], ARRAY[uuidv7()])`,
       'reputation.fn_add': `reputation.fn_add(uuidv7(), 'fully_trusted', 1)`,
       'reputation.fn_count_submission': 'reputation.fn_count_submission(uuidv7())',
     }
