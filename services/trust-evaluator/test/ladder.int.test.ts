@@ -55,6 +55,46 @@ test('EA-5: every combination of facts gives the level that an independent readi
   t.deepEqual(new Set(ranks), new Set(executionLevels.keys()), 'all seven levels are reached')
 })
 
+/**
+ * The trust model's table of required facts, read word by word and without the contract's: what each level at least needs. The
+ * ladder may ask for more (a fresh heartbeat, an unchanged version), never for less.
+ */
+const literalReading = (f: Facts): ExecutionLevel => {
+  const is = (...names: ExecutionFact[]): boolean => names.every((name) => f[name] === true)
+  // unverified: "No attestation; or run not owned by submitter." account_verified: "Submitter owns the run."
+  if (!is('requester_is_submitter')) return 'unverified'
+  // "Run's contender is an ai_agent / ai_runner owned by submitter."
+  if (!is('contender_is_agent') || !is('contender_owned')) return 'account_verified'
+  // "Above, plus an attestation row where device_trusted = true."
+  if (!is('attested') || !is('device_trusted')) return 'agent_verified'
+  // "the attestation has a device_id AND the device_id is in runner_device_bindings(status='active') for the runner"
+  if (!is('runner_named') || !is('binding_active')) return 'device_verified'
+  // "signature verifies AND gateway_verified = true"
+  if (!is('signed') || !is('gateway_verified')) return 'runner_verified'
+  // "policy_passed = true AND non-null workflow_hash AND non-null lens_hash"
+  return is('policy_passed', 'workflow_hash', 'lens_hash') ? 'fully_trusted' : 'execution_verified'
+}
+
+test('EA-5 WT-1 RH-4: of all combinations of facts none is above the literal reading of the trust model, and only what it asks besides is below', async (t) => {
+  const cases = Array.from(
+    { length: 2 ** allFacts.length },
+    (_, bits): Facts => Object.fromEntries(allFacts.map((fact, n) => [fact, (bits & (1 << n)) !== 0])),
+  )
+  const judged = await judge(cases)
+  const rank = (level: ExecutionLevel): number => executionLevels.indexOf(level)
+  const isBesides = ({ heartbeat_fresh, version_unchanged }: Facts): boolean => !(heartbeat_fresh && version_unchanged)
+  const wrong = cases.filter((facts, n) => {
+    const { level } = judged[n] as { level: ExecutionLevel }
+    const literal = literalReading(facts)
+    if (rank(level) > rank(literal)) return true
+    // Lower only where a heartbeat or the version is what is missing, and then no lower than agent_verified.
+    return rank(level) < rank(literal) && !(isBesides(facts) && level === 'agent_verified')
+  })
+  t.deepEqual(wrong, [])
+  const top = cases.filter((_, n) => judged[n]?.level === 'fully_trusted')
+  t.is(top.length, 1, 'there is one way to the top')
+})
+
 test('EA-3: a fact holds only as the JSON value true', async (t) => {
   const full: Facts = Object.fromEntries(allFacts.map((fact) => [fact, true]))
   const cases = allFacts.flatMap((fact) =>

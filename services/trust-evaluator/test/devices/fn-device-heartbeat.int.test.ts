@@ -145,6 +145,54 @@ test('outcomes keep the order of their envelopes, and one that cannot be applied
   t.deepEqual(await world.apply('heartbeat', []), [])
 })
 
+const addRunners = (lenser: string, count: number): Promise<string[]> =>
+  Promise.all(
+    Array.from({ length: count }, (_, n) =>
+      world.insert('execution.runners', { lenser_id: lenser, name: `runner ${n}` }),
+    ),
+  )
+const beating = (...runners: string[]) =>
+  heartbeat({ runners: runners.map((runner_id) => ({ runner_id, open_runs: 1 })) })
+const heardAt = async (runner: string | undefined): Promise<Date | null> =>
+  (
+    await world.one<{ last_heartbeat_at: Date | null }>(
+      'SELECT last_heartbeat_at FROM execution.runners WHERE id = $1',
+      [runner],
+    )
+  ).last_heartbeat_at
+
+test('RH-2: a heartbeat reports the account’s runners, each once; nobody else’s, and none that there is not', async (t) => {
+  const [device, stranger] = [await addDevice(), await addDevice()]
+  const [one, two, silent] = (await addRunners(device.lenser, 3)) as [string, string, string]
+  const [foreign] = (await addRunners(stranger.lenser, 1)) as [string]
+  const stored = Date.now() - 1000
+  const text = await world.seal(device, beating(two, one, one, foreign, device.id), { stored })
+  const [outcome] = await world.apply('heartbeat', [text])
+  t.deepEqual(outcome?.result.runners, [one, two].sort())
+  const { runners } = await world.one<{ runners: string[] }>(
+    'SELECT runners FROM devices.heartbeats WHERE device_id = $1',
+    [device.id],
+  )
+  t.deepEqual(runners, [one, two].sort())
+  t.deepEqual([await heardAt(one), await heardAt(two)], [new Date(stored), new Date(stored)])
+  t.deepEqual([await heardAt(silent), await heardAt(foreign)], [null, null])
+  t.deepEqual(await world.apply('heartbeat', [text]), [outcome as Outcome], 'again, the same')
+})
+
+test('RH-2: of a runner the newest heartbeat counts, in whatever order they come and from whichever device', async (t) => {
+  const lenser = await world.addLenser()
+  const [a, b] = [await world.addDevice(lenser), await world.addDevice(lenser)]
+  const [runner] = (await addRunners(lenser, 1)) as [string]
+  const now = Date.now()
+  await world.send(a, beating(runner), { stored: now - 1000 })
+  await Promise.all([
+    world.send(b, beating(runner), { stored: now }),
+    world.send(a, beating(runner), { stored: now - 500 }),
+    world.send(b, heartbeat(), { stored: now + 500 }),
+  ])
+  t.deepEqual(await heardAt(runner), new Date(now))
+})
+
 test('heartbeats are kept for an hour', async (t) => {
   const device = await addDevice()
   await world.owner.query(
