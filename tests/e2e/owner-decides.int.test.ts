@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import type { Stack } from '@lenserfight/local/stack'
 import { testStack } from '@lenserfight/testkit/stack'
@@ -19,6 +21,11 @@ interface Approval {
   run_id: string
   device_name: string
   decision: string | null
+}
+interface Explained {
+  rules: { fact: string; holds: boolean }[]
+  first_failed: string | null
+  remedy: { sentence: string; command: string | null } | null
 }
 /** The tests are steps of one story. */
 let device = ''
@@ -119,6 +126,38 @@ test.serial('the policy is shown, tried and set, and what is not named stays', a
   const unknown = await machine.lf(['gateway', 'policy', 'test', '--lens-version', device])
   t.deepEqual(codeOf(unknown), [1, 'unknown_version'])
 })
+
+test.serial(
+  'lf gateway explain tells a run’s level by its rules, the first that failed, and the one command',
+  async (t) => {
+    const { machine, stranger } = t.context
+    t.deepEqual(codeOf(await stranger.lf(['gateway', 'explain'])), [1, 'usage'], 'it ran nothing')
+    t.deepEqual(codeOf(await machine.lf(['gateway', 'explain', 'nobody'])), [1, 'device_not_found'])
+    const { runner_id } = await machine.ask<{ runner_id: string }>('gateway', 'runners', 'bind', 'nightly')
+    const report = join(machine.home, 'report.json')
+    const ran = await machine.lf(['run', '--report', report, '--runner', runner_id, '--', 'true'])
+    t.is(ran.code, 0, ran.stderr)
+    const { run_id, level } = JSON.parse(readFileSync(report, 'utf8')) as { run_id: string; level: string }
+
+    const told = await machine.ask<Explained>('gateway', 'explain')
+    t.like(told, { ok: true, kind: 'run', id: run_id, level })
+    const failed = told.rules.find(({ holds }) => !holds)
+    t.is(told.first_failed, failed?.fact ?? null)
+    t.not(told.remedy, null)
+    const { stdout } = await machine.lf(['gateway', 'explain', run_id])
+    t.true(stdout.startsWith(`Run      ${run_id}\n`))
+    t.is(stdout.match(/← the first that failed/g)?.length, 1, stdout)
+    t.regex(stdout, new RegExp(`✗ ${failed?.fact}: .*← the first that failed`))
+    t.true(stdout.includes(`\nNext     ${told.remedy?.sentence}\n`))
+    t.false(stdout.includes('\u001b'), 'no colours but on a terminal')
+
+    t.like(await machine.ask('gateway', 'explain', 'build'), { kind: 'device', id: device, level: 'approved' })
+    t.regex((await machine.lf(['gateway', 'explain', device.slice(0, 12)])).stdout, /\n {4}✓ owner_approved: /)
+    for (const id of [run_id, device, runner_id]) {
+      t.deepEqual(codeOf(await stranger.lf(['gateway', 'explain', id])), [1, 'nothing_to_explain'], id)
+    }
+  },
+)
 
 test.serial(
   'what stands against a run is told by the policy’s test and by the doctor, with the code that runs get',
