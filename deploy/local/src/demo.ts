@@ -6,8 +6,11 @@ import { openKeychain, readKeyPair } from '@lenserfight/keychain'
 import { type ExecutionLevel, executionFacts, factSentences, type reasons } from '@lenserfight/schemas'
 import { readRecord } from './cleanup.mjs'
 import { copyHome } from './demo/clone.ts'
+import { check, until } from './demo/expect.ts'
+import { type Explanation, explanationLines } from './demo/explanation.ts'
 import { connectHostileDevice } from './demo/hostile-device.ts'
 import { createPerson, type Person } from './demo/person.ts'
+import { decidePolicy } from './demo/policy.ts'
 import { createReport, type Report } from './demo/report.ts'
 import { makeContest, makeStranger, tamperWithChain } from './demo/world.ts'
 import { readEnvironment } from './env.ts'
@@ -42,22 +45,6 @@ interface RunReport {
   reason: string | null
   ladder: { level: Exclude<ExecutionLevel, 'unverified'>; reached: boolean; failing: string[] }[]
   exit_code: number
-}
-
-const deadlineMs = 20_000
-
-function check(holds: boolean, otherwise: string): asserts holds {
-  if (!holds) throw new Error(otherwise)
-}
-
-/** Asks until it holds; the wait is bounded. */
-async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, otherwise: string): Promise<T> {
-  for (const end = Date.now() + deadlineMs; ; ) {
-    const value = await ask()
-    if (holds(value)) return value
-    check(Date.now() < end, otherwise)
-    await new Promise((done) => setTimeout(done, 250))
-  }
 }
 
 const devicesOf = async (person: Person): Promise<DeviceRow[]> =>
@@ -194,7 +181,7 @@ async function attest(
     )
     return { line: `runner ${made.runner_id}`, runner: made.runner_id }
   })
-  await report.step('lf run for a submission', async () => {
+  const backed = await report.step('lf run for a submission', async () => {
     const contest = await makeContest(stack.owner, lenser)
     const run = await runCommand(person, home, [
       '--submission',
@@ -205,7 +192,16 @@ async function attest(
       contest.version,
     ])
     check(run.level === 'fully_trusted', `the level is ${run.level}: ${run.reason}`)
-    return { line: run.level, more: ladderLines(run), data: run }
+    return { line: run.level, data: run, submission: contest.submission }
+  })
+  await report.step('lf gateway explain SUBMISSION', async () => {
+    const explanation = await person.ask<Explanation>('gateway', 'explain', backed.submission)
+    check(explanation.level === 'fully_trusted', `it is explained as ${explanation.level}`)
+    check(
+      explanation.rules.every(({ holds }) => holds),
+      'a rule does not hold',
+    )
+    return { line: 'what each level rests on', more: explanationLines(explanation), data: explanation }
   })
 }
 
@@ -323,6 +319,7 @@ async function demonstrate(report: Report, stop: StopRequest): Promise<void> {
     const world = { person, stack, home, lenser, device }
     await examine(report, person)
     await attest(report, world)
+    await decidePolicy(report, world)
     await changeKeys(report, { person, stranger, home, stolen })
     await attack(report, world)
     await audit(report, world)
