@@ -182,7 +182,7 @@ async function attest(
     return { line: `runner ${made.runner_id}`, runner: made.runner_id }
   })
   const backed = await report.step('lf run for a submission', async () => {
-    const contest = await makeContest(stack.owner, lenser)
+    const contest = await makeContest(stack.owner, lenser, bound.runner)
     const run = await runCommand(person, home, [
       '--submission',
       contest.submission,

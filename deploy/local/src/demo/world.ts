@@ -6,30 +6,43 @@ export interface Contest {
   readonly submission: string
 }
 
-/** Makes what the platform would have made: an AI runner of the account as contender, a pinned version, a submission. */
-export async function makeContest(owner: PgConnection, lenser: string): Promise<Contest> {
+/** Calls a function as a role, for somebody where a user id is given, as the platform around the gateway does. */
+async function callAs(
+  owner: PgConnection,
+  { role, userId }: { role: 'authenticated' | 'service_role'; userId?: string },
+  call: string,
+  values: unknown[],
+): Promise<string> {
   return withClient(owner, async (client) => {
-    const made = await client.query<{ version: string; submission: string }>(
-      `WITH lens AS (
-         INSERT INTO lenses.lenses (lenser_id, name) VALUES ($1, 'sorting') RETURNING id
-       ), workflow AS (
-         INSERT INTO lenses.workflows (lenser_id, name) VALUES ($1, 'sort-backwards') RETURNING id
-       ), version AS (
-         INSERT INTO lenses.versions (lenser_id, lens_id, number, lens_hash, workflow_id, workflow_hash)
-         SELECT $1, lens.id, 1, sha256('the lens'), workflow.id, sha256('the workflow') FROM lens, workflow RETURNING id
-       ), battle AS (
-         INSERT INTO battles.battles (title) VALUES ('who sorts best') RETURNING id
-       ), contender AS (
-         INSERT INTO battles.contenders (battle_id, kind, owner_lenser_id)
-         SELECT battle.id, 'ai_runner', $1 FROM battle RETURNING id, battle_id
-       )
-       INSERT INTO battles.submissions (battle_id, contender_id, submitter_lenser_id)
-       SELECT contender.battle_id, contender.id, $1 FROM contender
-       RETURNING id AS submission, (SELECT id FROM version) AS version`,
-      [lenser],
-    )
-    return made.rows[0] as Contest
+    await client.query('BEGIN')
+    await client.query(`SELECT set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ sub: userId })])
+    await client.query(`SET LOCAL ROLE ${role}`)
+    const { rows } = await client.query<{ id: string }>(`SELECT ${call} AS id`, values)
+    await client.query('COMMIT')
+    return (rows[0] as { id: string }).id
   })
+}
+
+/** What people do on the platform: somebody opens a battle; the account publishes a version, joins, and submits. */
+export async function makeContest(owner: PgConnection, lenser: string, runner: string): Promise<Contest> {
+  const { user_id: userId } = await withClient(owner, async (client) => {
+    const { rows } = await client.query('SELECT user_id FROM lensers.profiles WHERE id = $1', [lenser])
+    return rows[0] as { user_id: string }
+  })
+  const asPlatform = { role: 'service_role' } as const
+  const asOwner = { role: 'authenticated', userId } as const
+  const battle = await callAs(owner, asPlatform, 'battles.fn_battle_open($1)', ['who sorts best'])
+  const version = await callAs(
+    owner,
+    asOwner,
+    `lenses.fn_version_publish($1, $2, sha256('the lens'), sha256('the workflow'))`,
+    ['sorting', 'sort-backwards'],
+  )
+  const contender = await callAs(owner, asOwner, `battles.fn_contender_join($1, 'ai_runner', NULL, $2)`, [
+    battle,
+    runner,
+  ])
+  return { version, submission: await callAs(owner, asOwner, 'battles.fn_submit($1)', [contender]) }
 }
 
 /** Another account with a device of its own, as far as a stranger's envelope needs one. */
