@@ -144,7 +144,9 @@ BEGIN
     GET STACKED DIAGNOSTICS p_job.last_error = RETURNED_SQLSTATE;
     p_job.attempts := p_job.attempts + 1;
     p_job.state := CASE WHEN p_job.attempts >= devices.fn_limit('xpAttempts') THEN 'dead' ELSE 'pending' END;
-    v_wait := least(devices.fn_limit('xpRetryFloorSeconds') * 2 ^ (p_job.attempts - 1), devices.fn_limit('xpRetryCeilingSeconds'));
+    v_wait := least(
+      devices.fn_limit('xpRetryFloorSeconds') * 2 ^ (p_job.attempts - 1),
+      devices.fn_limit('xpRetryCeilingSeconds'));
     p_job.tried_at := now();
     p_job.due_at := now() + make_interval(secs => v_wait);
   END;
