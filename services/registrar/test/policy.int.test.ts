@@ -73,6 +73,10 @@ test('policy_set: what is named changes, what is absent stays, null takes a boun
   const { settings, changed_at } = resultOf(await set(mine, first)) as { settings: object; changed_at: number }
   t.deepEqual(settings, { ...defaults, ...first, denied_tools: ['mcp/*', 'shell'] })
   t.true(Math.abs(changed_at - Date.now() / 1000) < 60)
+  t.like(resultOf(await set(mine, { max_parallel_runs: 2 })).settings as object, {
+    daily_runs: 7,
+    max_parallel_runs: 2,
+  })
   const second = { runner_paused: true, daily_runs: null, dark_launch_percent: 5, approval_seconds: 30 }
   const is = resultOf(await set(mine, second))
   t.deepEqual(is.settings, { ...settings, ...second })

@@ -7,7 +7,17 @@ import { createStore } from '../src/commit.ts'
 import type { AppliedKind, Item } from '../src/decode.ts'
 import { createHandler } from '../src/handle.ts'
 import { startReevaluation } from '../src/reevaluate.ts'
-import { addSetting, attestation, beatOf, heartbeat, ranAt, runStart, startRun } from './_bodies.ts'
+import {
+  addSetting,
+  attestation,
+  beatOf,
+  heartbeat,
+  ranAt,
+  runRenew,
+  runStart,
+  startRun,
+  toolInvocation,
+} from './_bodies.ts'
 import { createWorld, type Device, gatewayId, type World } from './_world.ts'
 
 let world: World
@@ -67,6 +77,31 @@ test('a batch of several kinds: each envelope has its receipt, in the form of th
   }
   t.is(checkBody('receipt', body), null)
   t.true(receipts.every(({ item }) => item.ok || item.code !== 'unknown_runner' || item.op_id !== undefined))
+})
+
+test('renewals and tool logs that come with their run’s attestation are applied before it, each with its receipt', async (t) => {
+  const { handle, receipts } = createRig()
+  const setting = await addSetting(world)
+  const permit = await startRun(world, setting)
+  const { device } = setting
+  // In the broker's order; what comes in one batch is applied by kind.
+  const logging = itemOf('tool_invocation', device, await world.seal(device, toolInvocation(permit.run_id, 1)))
+  const renewal = itemOf('run_renew', device, await world.seal(device, runRenew([permit.run_id, newUuidV7()])))
+  const body = attestation(permit, { ...ranAt(Date.now()), tool_invocations: 1 })
+  const items = [itemOf('attestation', device, await world.seal(device, body)), logging, renewal]
+  await handle(items)
+  await handle(items.slice(1))
+  const [attested, logged, renewed] = items.map(({ digest }) => receipts.filter(({ item }) => item.digest === digest))
+  t.like(attested?.[0]?.item.result, { level: 'fully_trusted', reason: null })
+  t.deepEqual(logged?.[0]?.item.result, { run_id: permit.run_id, seq: 1, verdict: 'allow', denied_by: null })
+  const runs = renewed?.[0]?.item.result?.runs as Record<string, unknown>[]
+  t.like(runs[0], { run_id: permit.run_id, verdict: 'allow' })
+  t.like(runs[1], { code: 'unknown_run' })
+  // The run is over since: what comes again has the result that it had all the same.
+  t.deepEqual(logged?.[1], logged?.[0])
+  t.deepEqual(renewed?.[1], renewed?.[0])
+  const told = { kind: 'receipt', aud: gatewayId, to: device.id, time: 0, items: receipts.map(({ item }) => item) }
+  t.is(checkBody('receipt', told), null)
 })
 
 test('EA-2: an envelope whose signature is forged stores nothing though a claim for it exists, and raises an alarm', async (t) => {

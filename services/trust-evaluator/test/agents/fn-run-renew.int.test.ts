@@ -118,7 +118,14 @@ test('PE-3: a run whose start was denied or paused stays so, whatever its owner 
     await setPolicy(setting, settings)
     const { run_id } = await start(setting)
     await setPolicy(setting, { approval_default: 'allow', runner_paused: false })
-    for (const _ of [1, 2]) t.like(await renewOne(setting, run_id), { verdict, covered_until: null })
+    const said = {
+      verdict,
+      reason: verdict === 'deny' ? 'approval_default_deny' : 'runner_paused',
+      covered_until: null,
+    }
+    t.like(await renewOne(setting, run_id), said)
+    await setPolicy(setting, { global_kill_switch: true })
+    t.like(await renewOne(setting, run_id), said)
   }
 })
 
