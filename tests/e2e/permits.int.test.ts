@@ -59,6 +59,7 @@ test.serial('RH-2 RH-4: a run that names its runner has a heartbeat that names i
   const attested = await run.complete({ exitCode: 0 })
   run.close()
   t.is(attested.state, 'done')
+  await t.throwsAsync(runner.permit({ command: ['true'], runner: 'nightly' }), { code: 'malformed_body' })
   await until(
     async () => (await countOf(stack, 'devices.heartbeats WHERE $1 = ANY (runners)', bound)) > 0,
     'a heartbeat that names the runner',
@@ -202,7 +203,7 @@ test.serial(
     const script = 'trap "" TERM; touch deaf.started; while :; do sleep 0.05; done'
     const deaf = machine.lfStarted(['run', '--', 'sh', '-c', script])
     await command.stands()
-    await until(async () => existsSync(join(machine.home, 'deaf.started')))
+    await until(async () => existsSync(join(machine.home, 'deaf.started')), 'that deaf runs')
     await setPolicy(machine, '--approval', 'deny')
     const ran = await command.ended
     t.is(ran.code, 5, ran.stderr)

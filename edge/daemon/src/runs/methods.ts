@@ -1,4 +1,5 @@
-import { CodedError, type KindName, type ReasonCode } from '@lenserfight/schemas'
+import { CodedError, type KindName, type ReasonCode, Uuid } from '@lenserfight/schemas'
+import { Check } from 'typebox/value'
 import type { Heartbeat } from '../gateway/heartbeat.ts'
 import type { Operation } from '../outbox/operations.ts'
 import { asReport } from '../outbox/report.ts'
@@ -144,7 +145,8 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
       const release = runs.reserve()
       try {
         const began = performance.now()
-        if (typeof run.runner_id === 'string') {
+        // One that is none would have the whole heartbeat refused; its run is refused below.
+        if (Check(Uuid, run.runner_id)) {
           runs.hearRunner(run.runner_id)
           heartbeat.beatFor(run.runner_id)
         }
