@@ -512,6 +512,34 @@ test.serial('rule 13: a run backs one submission, and a submission has one run',
 })
 
 test.serial(
+  'rule 15 WT-3: a renewal and a tool entry stored before the attestation and applied after it count; later ones are run_ended',
+  async (t) => {
+    const setting = await addSetting(world)
+    const end = Date.now()
+    const begun = end - 90_000
+    const permit = await startRun(world, setting, {}, { stored: begun })
+    await world.send(setting.device, beatOf(setting), { stored: end - 1 })
+    const more = { started_at: begun, tool_invocations: 1 }
+    t.like((await attest(setting, permit, more, end)).result, { level: 'execution_verified', reason: 'policy_passed' })
+    const renewal = { kind: 'run_renew' as const, runs: [permit.run_id] }
+    const tool = (seq: number) => ({
+      ...{ kind: 'tool_invocation' as const, op_id: newUuidV7(end - 10_000), run_id: permit.run_id, seq },
+      ...{ tool: 'mcp/read', arguments_hash: hashOf(7) },
+    })
+    t.is((await world.send(setting.device, renewal, { stored: begun + 50_000 })).result.runs[0].verdict, 'allow')
+    t.true((await world.send(setting.device, tool(1), { stored: end - 10_000 })).ok)
+    await settle()
+    t.is(await levelOf(permit.run_id), 'fully_trusted')
+    t.is((await world.send(setting.device, renewal, { stored: end + 1 })).result.runs[0].code, 'run_ended')
+    t.is((await world.send(setting.device, tool(2), { stored: end + 1 })).code, 'run_ended')
+    const open = await world.owner.query('SELECT FROM execution.open_runs WHERE run_id = $1', [permit.run_id])
+    t.is(open.rowCount, 0, 'a late renewal opens nothing that ended')
+    await settle()
+    t.is(await levelOf(permit.run_id), 'fully_trusted')
+  },
+)
+
+test.serial(
   'what is attested and what it rests on, changed at once: whoever comes second sees the first',
   async (t) => {
     const changes: [string, string, (setting: Setting, permit: Body) => Promise<unknown>][] = [
