@@ -15,21 +15,21 @@ export const evidenceTables = async (db: OwnerDatabase): Promise<string[]> => {
   return (rows as { name: string }[]).map(({ name }) => name).filter((name) => !isWorking.test(name))
 }
 
-/** What one finds of ids in each table of evidence. */
-export type Evidence = Readonly<Record<string, { readonly count: number; readonly content: string | null }>>
+/** Rows of a table of evidence that name an id: `table of n`, n being the id's place. */
+export type Evidence = Readonly<Record<string, { readonly count: number; readonly content: string }>>
 
-/** How many rows of each table of evidence name one of these ids, whatever the column is called, and what they say. */
+/** How many rows of each table of evidence name each of these ids, whatever the column is called, and what they say. */
 export const evidenceOf = async (db: OwnerDatabase, ids: readonly string[]): Promise<Evidence> => {
   const tables = await evidenceTables(db)
   const found = tables.map(
     (name) =>
-      `SELECT '${name}' AS name, count(*)::int AS count, md5(string_agg(row, '' ORDER BY row)) AS content
-         FROM (SELECT to_jsonb(x)::text AS row FROM ${name} x) y WHERE row ~ $1`,
+      `SELECT '${name} of ' || id.n AS name, count(*)::int AS count, md5(string_agg(y.row, '' ORDER BY y.row)) AS content
+         FROM (SELECT to_jsonb(x)::text AS row FROM ${name} x OFFSET 0) y
+         JOIN unnest($1::text[]) WITH ORDINALITY AS id (id, n) ON strpos(y.row, id.id) > 0 GROUP BY id.n`,
   )
-  const { rows } = await db.query(found.join(' UNION ALL '), [ids.join('|')])
-  return Object.fromEntries(
-    (rows as { name: string; count: number; content: string | null }[]).map(({ name, ...one }) => [name, one]),
-  )
+  const { rows } = await db.query(found.join(' UNION ALL '), [ids])
+  const named = rows as { name: string; count: number; content: string }[]
+  return Object.fromEntries(named.map(({ name, ...one }) => [name, one]))
 }
 
 /** What a device's envelopes can do to the device itself: its row, its heartbeats, and what of its operations is over. */
