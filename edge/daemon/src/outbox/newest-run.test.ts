@@ -36,6 +36,7 @@ test('the newest run is the one that was answered last, denied or not, and none 
   t.is(newestRun(store), second)
   keep('attestation', 3, { ok: true, result: { run_id: other } })
   keep('run_start', 4, { ok: false, code: 'unknown_runner' })
+  t.is(newestRun(store), second)
   keep('run_start', 5, { ok: true, result: { run_id: 'nothing that could be asked for'.slice(0, 7) } })
   t.is(newestRun(store), undefined, 'what is no id is not asked for')
   keep('run_start', 6, { ok: true, result: { run_id: first } })
