@@ -140,7 +140,9 @@ BEGIN
     LEFT JOIN LATERAL (
       SELECT bool_and(e.verdict = 'allow') FILTER (WHERE e.phase = 'start') AS is_allowed,
              bool_and(e.verdict IN ('allow', 'require_approval')) FILTER (WHERE e.phase = 'start')
-               AND bool_or(e.phase = 'approval' AND e.verdict = 'allow') AS is_approved,
+               -- By a person who was asked before it ran: a renewal that came in before the answer may be applied after it.
+               AND bool_or(e.phase = 'approval' AND e.verdict = 'allow' AND e.asked_at <= a.started_at + c_slack)
+               AS is_approved,
              bool_or(e.phase = 'renewal' AND e.verdict IN ('deny', 'pause') AND e.asked_at <= a.ended_at) AS is_withdrawn,
              range_agg(tstzrange(e.asked_at - c_slack, e.covered_until, '[]'))
                FILTER (WHERE e.covered_until >= e.asked_at) AS cover
@@ -196,8 +198,20 @@ BEGIN
 END
 $$;
 
--- Takes runs to be judged: their rows, so that their history has one order, then their places in the queue, before any fact
--- is read: what is inserted meanwhile queues them again.
+-- Takes runs' places in the queue, before any fact is read: what is inserted meanwhile queues them again. Who takes them holds
+-- the runs' rows, and judges them: whatever queued one would go unheard else.
+CREATE FUNCTION execution.fn_take_places(p_run_ids uuid[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+BEGIN
+  PERFORM FROM execution.reevaluations q WHERE q.run_id = ANY (p_run_ids) ORDER BY q.run_id FOR UPDATE;
+  DELETE FROM execution.reevaluations q WHERE q.run_id = ANY (p_run_ids);
+END
+$$;
+
+-- Takes runs to be judged: their rows, so that their history has one order, then their places in the queue.
 CREATE FUNCTION execution.fn_take_runs(p_run_ids uuid[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -205,8 +219,7 @@ SET enable_seqscan = off
 AS $$
 BEGIN
   PERFORM FROM execution.runs r WHERE r.id = ANY (p_run_ids) ORDER BY r.id FOR NO KEY UPDATE;
-  PERFORM FROM execution.reevaluations q WHERE q.run_id = ANY (p_run_ids) ORDER BY q.run_id FOR UPDATE;
-  DELETE FROM execution.reevaluations q WHERE q.run_id = ANY (p_run_ids);
+  PERFORM execution.fn_take_places(p_run_ids);
 END
 $$;
 

@@ -171,11 +171,15 @@ AS $$
 DECLARE
   v_items devices.verified_item[] :=
     devices.fn_begin_verified(devices.fn_open_verified(p_envelopes, 'attestation', false));
+  -- Their own runs alone: nobody holds up another's by naming it.
   v_runs uuid[] := ARRAY(
-    SELECT DISTINCT ((i.parts).body ->> 'run_id')::uuid FROM unnest(v_items) i WHERE i.step = 'new');
+    SELECT DISTINCT r.id
+      FROM unnest(v_items) i JOIN execution.runs r ON r.id = ((i.parts).body ->> 'run_id')::uuid
+     WHERE i.step = 'new' AND r.requester_lenser_id = i.lenser_id AND r.device_id = (i.parts).kid);
   v_item devices.verified_item;
   v_verdict record;
   v_first integer[];
+  v_judged uuid[];
   v_results jsonb;
 BEGIN
   PERFORM execution.fn_hold_pinned(v_runs);
@@ -188,10 +192,13 @@ BEGIN
     END IF;
     IF v_verdict.is_first THEN
       v_first := v_first || v_verdict.n;
+      v_judged := v_judged || v_verdict.run_id;
     END IF;
     v_items[v_verdict.n] := v_item;
   END LOOP;
 
+  -- Of what is refused, or comes again, nothing is judged here, and what is to judge it waits on.
+  PERFORM execution.fn_take_places(v_judged);
   v_results := execution.fn_attestation_results(
     execution.fn_store_attestations(execution.fn_read_attestations(v_items, v_first)));
   FOR n IN 1 .. coalesce(cardinality(v_items), 0) LOOP
@@ -205,9 +212,9 @@ BEGIN
 END
 $$;
 
--- Holds what runs are pinned to, then the runs, before anything is read of them: a binding does not end and a version does not
--- change between what is judged here and its commit (rules 10 and 11). In this order: who ends a binding holds it while its
--- runs are queued.
+-- Holds what runs are pinned to, then the runs, before anything is read of them: a binding does not end, a version does not
+-- change and no claims are declared void between what is judged here and its commit (rules 10 to 12). In this order: who ends a
+-- binding holds it while its runs are queued.
 CREATE FUNCTION execution.fn_hold_pinned(p_run_ids uuid[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -216,11 +223,13 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 BEGIN
+  -- As the insert does, but before any fact is read: who declares claims void waits for it.
+  LOCK TABLE execution.attestations IN ROW EXCLUSIVE MODE;
   PERFORM FROM execution.runner_device_bindings b
     WHERE b.id IN (SELECT r.binding_id FROM execution.runs r WHERE r.id = ANY (p_run_ids)) ORDER BY b.id FOR SHARE;
   PERFORM FROM lenses.versions v
     WHERE v.id IN (SELECT r.version_id FROM execution.runs r WHERE r.id = ANY (p_run_ids)) ORDER BY v.id FOR SHARE;
-  PERFORM execution.fn_take_runs(p_run_ids);
+  PERFORM FROM execution.runs r WHERE r.id = ANY (p_run_ids) ORDER BY r.id FOR NO KEY UPDATE;
 END
 $$;
 

@@ -33,7 +33,9 @@ CREATE TABLE execution.compromise_sweeps (
   stored_at timestamptz NOT NULL,
   run_id uuid NOT NULL,
   -- What was stored from then on is another's, declared before.
-  until timestamptz NOT NULL
+  until timestamptz NOT NULL,
+  -- Whose turn was longest ago is next.
+  stepped_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 ALTER TABLE execution.compromise_sweeps ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
@@ -86,7 +88,7 @@ BEGIN
     DELETE FROM execution.compromise_sweeps s WHERE s.compromise_id = p_sweep.compromise_id;
   ELSE
     UPDATE execution.compromise_sweeps s
-       SET stored_at = v_stored[v_count], run_id = v_runs[v_count]
+       SET stored_at = v_stored[v_count], run_id = v_runs[v_count], stepped_at = clock_timestamp()
      WHERE s.compromise_id = p_sweep.compromise_id;
   END IF;
   RETURN v_count;
@@ -94,7 +96,8 @@ END
 $$;
 
 -- Queues runs that compromises concern, in steps: a run or a sweep that ends is one. Fewer steps than p_limit say that no
--- more is to be done here; a sweep that somebody else is at is left to them.
+-- more is to be done here; a sweep that somebody else is at is left to them. Sweeps take turns: behind one of a million runs
+-- nobody waits for more than a step of it.
 CREATE FUNCTION execution.fn_queue_compromised(p_limit integer) RETURNS integer
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -106,7 +109,7 @@ DECLARE
 BEGIN
   WHILE v_left > 0 LOOP
     SELECT s.* INTO v_sweep FROM execution.compromise_sweeps s
-     ORDER BY s.compromise_id LIMIT 1 FOR UPDATE SKIP LOCKED;
+     ORDER BY s.stepped_at, s.compromise_id LIMIT 1 FOR UPDATE SKIP LOCKED;
     EXIT WHEN NOT FOUND;
     v_left := v_left - execution.fn_sweep(v_sweep, v_left) - 1;
   END LOOP;

@@ -45,7 +45,9 @@ $$;
 -- Judges the runs that these envelopes name, whose own runs are locked, and records each verdict (PE-1). What was said of each, in
 -- the order in which the envelope names them; `was` is the verdict before.
 CREATE FUNCTION execution.fn_renew(p_items devices.verified_item[])
-RETURNS TABLE (envelope bytea, nth bigint, was text, became text, said jsonb)
+RETURNS TABLE (
+  device uuid, lenser uuid, stored timestamptz, envelope bytea, nth bigint, was text, became text, said jsonb
+)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -93,7 +95,7 @@ BEGIN
   ), closed AS (
     DELETE FROM execution.open_runs o USING judged j WHERE o.run_id = j.id AND j.code IS NULL AND j.word = 'deny'
   )
-  SELECT j.by, j.place, j.former, CASE WHEN j.code IS NULL THEN j.word END,
+  SELECT j.kid, j.lenser_id, j.stored_at, j.by, j.place, j.former, CASE WHEN j.code IS NULL THEN j.word END,
          CASE WHEN j.code IS NOT NULL THEN jsonb_build_object('run_id', j.id, 'code', j.code)
               ELSE jsonb_build_object(
                 'run_id', j.id, 'verdict', j.word, 'reason', j.reason,
@@ -146,21 +148,21 @@ BEGIN
                     WHERE r.requester_lenser_id = i.lenser_id AND r.device_id = (i.parts).kid)
     ORDER BY r.id FOR NO KEY UPDATE;
 
+  -- Nothing is joined to what was named: a batch of many names would cost their square.
   WITH renewed AS MATERIALIZED (
     SELECT * FROM execution.fn_renew(v_fresh)
   ), kept AS (
     UPDATE execution.run_renewals w SET result = jsonb_build_object('runs', n.runs)
-      FROM (SELECT r.envelope, jsonb_agg(r.said ORDER BY r.nth) AS runs FROM renewed r GROUP BY r.envelope) n,
-           unnest(v_fresh) i
-     WHERE (i.parts).digest = n.envelope
-       AND (w.device_id, w.stored_at, w.digest) = ((i.parts).kid, i.stored_at, n.envelope)
+      FROM (SELECT r.device, r.stored, r.envelope, jsonb_agg(r.said ORDER BY r.nth) AS runs
+              FROM renewed r GROUP BY r.device, r.stored, r.envelope) n
+     WHERE (w.device_id, w.stored_at, w.digest) = (n.device, n.stored, n.envelope)
   )
   INSERT INTO audit.pending (lenser_id, device_id, kid, event_kind, digest, payload)
-  SELECT i.lenser_id, (i.parts).kid, (i.parts).kid, 'run_renew', r.envelope,
+  SELECT r.lenser, r.device, r.device, 'run_renew', r.envelope,
          devices.fn_ok(jsonb_build_object('runs', jsonb_agg(r.said ORDER BY r.nth)))
-    FROM renewed r JOIN unnest(v_fresh) i ON (i.parts).digest = r.envelope
+    FROM renewed r
    WHERE r.became <> r.was
-   GROUP BY i.lenser_id, (i.parts).kid, r.envelope;
+   GROUP BY r.lenser, r.device, r.envelope;
 
   RETURN QUERY
   SELECT i.idx, devices.fn_addressed(i, CASE

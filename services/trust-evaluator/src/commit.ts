@@ -15,8 +15,13 @@ const appliers: Readonly<Record<AppliedKind, string>> = {
   attestation: 'execution.fn_record_execution_attestation',
 }
 
-/** Envelopes that one call applies at most: its locks are held until all of them are. */
-export const perCall = 512
+/**
+ * Envelopes that one call applies at most: its locks are held until all of them are, and a statement that takes too long is
+ * nobody's fault, so it is tried for ever. Fewer where one asks for more: a renewal names many runs, and of starts that name one
+ * submission each waits for the verdict on the one before.
+ */
+export const perCall = (kind: AppliedKind): number => fewer[kind] ?? 512
+const fewer: Partial<Record<AppliedKind, number>> = { run_renew: 64, run_start: 128 }
 
 /** An XP job that failed: to be tried again, or given up. */
 export interface XpFailure {
@@ -136,8 +141,9 @@ export const createStore = (pool: Pool): EvaluatorStore => {
   }
   const apply = async (kind: AppliedKind, items: readonly Item[]): Promise<ReceiptItem[]> => {
     const results: ReceiptItem[] = []
-    for (let from = 0; from < items.length; from += perCall) {
-      results.push(...(await applyPart(kind, items.slice(from, from + perCall))))
+    const most = perCall(kind)
+    for (let from = 0; from < items.length; from += most) {
+      results.push(...(await applyPart(kind, items.slice(from, from + most))))
     }
     return results
   }

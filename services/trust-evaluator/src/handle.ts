@@ -43,9 +43,10 @@ interface Checked {
 const partsOf = (items: readonly Item[]): { kind: AppliedKind; part: Item[] }[] =>
   appliedKinds.flatMap((kind) => {
     const ofKind = items.filter((item) => item.kind === kind)
-    return Array.from({ length: Math.ceil(ofKind.length / perCall) }, (_, n) => ({
+    const most = perCall(kind)
+    return Array.from({ length: Math.ceil(ofKind.length / most) }, (_, n) => ({
       kind,
-      part: ofKind.slice(n * perCall, (n + 1) * perCall),
+      part: ofKind.slice(n * most, (n + 1) * most),
     }))
   })
 

@@ -30,13 +30,16 @@ export const startReevaluation = ({ store, everyMs, logger }: ReevaluationOption
     }
   }
   const round = async (stopping: AbortSignal): Promise<void> => {
-    // Judged as they are queued, so that the queue never holds more than a few steps of a device's whole history.
-    for (const queue of [store.queueCompromised, store.queueInvalidated]) {
-      let queued = perCall
-      while (queued === perCall && !stopping.aborted) {
-        queued = await queue(perCall)
+    // Judged as they are queued, so that the queue never holds more than a few steps of a device's whole history; in turns,
+    // so that claims declared void do not wait until the last of somebody's million runs is queued.
+    let queues = [store.queueCompromised, store.queueInvalidated]
+    while (queues.length > 0 && !stopping.aborted) {
+      const unfinished: typeof queues = []
+      for (const queue of queues) {
+        if ((await queue(perCall)) === perCall) unfinished.push(queue)
         await judge(stopping)
       }
+      queues = unfinished
     }
   }
   const failure = { event: 'reevaluation_failed', message: 'runs could not be judged again; tried further' }

@@ -228,3 +228,58 @@ test('rule 15: what is due is judged by the loop, which outlives a failing datab
   t.is(await level(), 'fully_trusted')
   t.true(loop.figures().judged >= 1)
 })
+
+test('renewals and starts are applied a few at a time, whatever a batch holds', async (t) => {
+  const device: Device = { id: newUuidV7(), lenser: newUuidV7(), keys: generateKeyPair() }
+  const signer = { kid: device.id, lenserId: device.lenser, publicKey: device.keys.publicKey }
+  const calls: [AppliedKind, number][] = []
+  const { handle } = createHandler({
+    gatewayId,
+    store: {
+      ...createStore(world.evaluator),
+      signers: async () => new Map([[device.id, signer]]),
+      apply: async (kind, items) => {
+        calls.push([kind, items.length])
+        return items.map(({ digest }) => ({ digest, ok: true, result: {} }))
+      },
+    },
+    sendReceipts: () => {},
+    logger: createLogger({ service: 'trust-evaluator', level: 'silent' }),
+  })
+  const seal = (body: Parameters<typeof world.seal>[1]) => world.seal(device, body, { verdict: 'none' })
+  const items = await Promise.all([
+    ...Array.from({ length: 150 }, async () => itemOf('run_start', device, await seal(runStart()))),
+    ...Array.from({ length: 100 }, async () => itemOf('run_renew', device, await seal(runRenew([newUuidV7()])))),
+    ...Array.from({ length: 150 }, async () => itemOf('heartbeat', device, await seal(heartbeat()))),
+  ])
+  await handle(items)
+  t.deepEqual(calls, [
+    ['heartbeat', 150],
+    ['run_start', 128],
+    ['run_start', 22],
+    ['run_renew', 64],
+    ['run_renew', 36],
+  ])
+})
+
+test('rule 12: what was declared void is queued in turns with what a compromise concerns', async (t) => {
+  const calls: string[] = []
+  const counted = (name: string, counts: number[]) => async () => {
+    calls.push(name)
+    return counts.shift() ?? 0
+  }
+  const loop = startReevaluation({
+    store: {
+      queueCompromised: counted('compromised', [256, 256, 3]),
+      queueInvalidated: counted('invalidated', [256, 3]),
+      reevaluate: async () => 0,
+    },
+    everyMs: 60_000,
+    logger: createLogger({ service: 'trust-evaluator', level: 'silent' }),
+  })
+  for (const end = Date.now() + 10_000; calls.length < 5 && Date.now() < end; ) {
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  await loop.stop()
+  t.deepEqual(calls, ['compromised', 'invalidated', 'compromised', 'invalidated', 'compromised'])
+})

@@ -275,3 +275,19 @@ test('an approved run takes its submission only by the approval', async (t) => {
   await renew(setting, [run_id])
   t.is((await world.owner.query('SELECT FROM execution.links WHERE run_id = $1', [run_id])).rows.length, 0)
 })
+
+test('hundreds of renewals that name many runs each cost no square of them', async (t) => {
+  const setting = await addSetting(world)
+  const starts = await Promise.all(
+    Array.from({ length: limits.renewalsPerRequest }, () => world.seal(setting.device, runStart())),
+  )
+  const runs = (await world.apply('run_start', starts)).map(({ result }) => result.run_id)
+  const texts = await Promise.all(Array.from({ length: 256 }, () => world.seal(setting.device, runRenew(runs))))
+  const client = await world.evaluator.connect()
+  await client.query(`SET statement_timeout = '15s'`)
+  const { rows } = await client.query('SELECT outcome FROM execution.fn_run_renew($1)', [texts])
+  await client.query('RESET statement_timeout')
+  client.release()
+  t.is(rows.length, texts.length)
+  for (const { outcome } of rows) t.is(outcome.result.runs.length, runs.length)
+})

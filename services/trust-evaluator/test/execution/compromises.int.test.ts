@@ -344,3 +344,18 @@ test.serial('a compromise is its device’s owner’s to see, and nobody’s to 
   t.deepEqual(await as(mine), [{ device_id: device.id }])
   t.deepEqual(await as(other), [])
 })
+
+test.serial('sweeps take turns: behind one of hundreds of runs nobody waits for its end', async (t) => {
+  const [loud, quiet] = await Promise.all([addSetting(world), addSetting(world)])
+  await addMany(loud, 250)
+  await attestAgo(quiet, minutes(1))
+  await declare(loud, { age: minutes(15) })
+  await declare(quiet, { age: minutes(2) })
+  t.is(await sweep(50), 50)
+  t.is(await sweep(50), 50)
+  t.is(await queued(quiet), 1)
+  t.true((await queued(loud)) < 100)
+  while ((await sweep(50)) === 50);
+  t.deepEqual([await queued(loud), await queued(quiet)], [251, 1])
+  await reevaluate()
+})

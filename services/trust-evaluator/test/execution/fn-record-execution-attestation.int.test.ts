@@ -256,3 +256,33 @@ test('the evaluator’s role calls its functions and touches no table; no other 
     await pool.end()
   }
 })
+
+test('rule 15: an attestation that is refused, or comes again, leaves its run to be judged', async (t) => {
+  const setting = await addSetting(world)
+  const sibling = await world.addDevice(setting.lenser)
+  const permit = await startRun(world, setting)
+  const body = attestation(permit)
+  await world.send(setting.device, body)
+  await world.owner.query('SELECT execution.fn_queue_runs($1)', [[permit.run_id]])
+  t.is((await world.send(sibling, attestation(permit))).code, 'run_not_owned')
+  t.is((await world.send(setting.device, { ...body, op_id: newUuidV7(), exit_code: 9 })).code, 'already_attested')
+  t.true((await world.send(setting.device, { ...body, op_id: newUuidV7() })).ok)
+  const { rows } = await world.owner.query('SELECT FROM execution.reevaluations WHERE run_id = $1', [permit.run_id])
+  t.is(rows.length, 1, 'what queued it is not lost')
+})
+
+test('an attestation that names a run of another device waits for nobody who holds it', async (t) => {
+  const setting = await addSetting(world)
+  const permit = await startRun(world, setting)
+  const sibling = await world.addDevice(setting.lenser)
+  const holder = await world.owner.connect()
+  await holder.query('BEGIN')
+  await holder.query('SELECT FROM execution.runs WHERE id = $1 FOR UPDATE', [permit.run_id])
+  const outcome = await Promise.race([
+    world.send(sibling, attestation(permit)),
+    new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 10_000)),
+  ])
+  await holder.query('ROLLBACK')
+  holder.release()
+  t.is(outcome?.code, 'run_not_owned')
+})

@@ -256,6 +256,14 @@ test.serial('rule 6 AC-3: a run that awaited a person passed only once approved,
       ],
       'fully_trusted',
     ],
+    // Renewed before the answer, and judged after it: what ran was not approved yet.
+    [
+      [
+        { phase: 'approval', asked: Date.now() + 30_000 },
+        { asked: Date.now() - 2000, covers: 60_000 },
+      ],
+      'execution_verified',
+    ],
     [
       [
         { phase: 'approval', verdict: 'deny', asked: Date.now() - 5000 },
@@ -486,6 +494,31 @@ test.serial(
       )
     }
     for (const { run_id } of [before, after]) t.is(await rejudge(run_id), 'fully_trusted')
+  },
+)
+
+test.serial(
+  'rule 12: claims declared void while an attestation is being stored cost it too, swept or not',
+  async (t) => {
+    const setting = await addSetting(world)
+    const permit = await startRun(world, setting)
+    const text = await world.seal(setting.device, attestation(permit))
+    const [platform, applier] = [await world.owner.connect(), await world.evaluator.connect()]
+    await platform.query('BEGIN')
+    await platform.query(`SELECT devices.fn_invalidate_claims(now() - interval '1 minute', 'x')`)
+    await applier.query('BEGIN')
+    const applied = applier.query('SELECT FROM execution.fn_record_execution_attestation($1)', [[text]])
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    await platform.query('COMMIT')
+    await applied
+    await settle()
+    await applier.query('COMMIT')
+    for (const client of [platform, applier]) client.release()
+    await settle()
+    t.deepEqual((await evaluations(permit.run_id)).at(-1), {
+      trust_level: 'runner_verified',
+      reason: 'gateway_verified',
+    })
   },
 )
 
