@@ -26,7 +26,16 @@ const outage = test.macro(async (t, { how, awayMs }: Outage) => {
   // Longer than the outage: what is not sent again must be held by those who have it.
   const fleet = await createFleet(stack, { lensers: 4, devicesEach: 2, resend: { floorMs: 90_000, ceilingMs: 90_000 } })
   t.teardown(fleet.close)
-  const pidsOf = () => Promise.all(working.map(async (name) => (await readReadiness(stack, name))?.pid))
+  // One that is busy with what waited may be slow to answer; who it is, is what counts.
+  const pidOf = async (name: string): Promise<number | undefined> => {
+    let pid: number | undefined
+    await eventually(async () => {
+      pid = (await readReadiness(stack, name))?.pid
+      return pid !== undefined
+    }, 30_000)
+    return pid
+  }
+  const pidsOf = () => Promise.all(working.map(pidOf))
   const pids = await pidsOf()
 
   const load = await createLoad(fleet, each)
