@@ -177,6 +177,31 @@ test('an outbox that is full says so and keeps what it has', (t) => {
   t.is(outbox.status().open, 2)
 })
 
+test('an outbox that a tool log fills still takes the attestations of what ran, and not without end', (t) => {
+  const { outbox } = create({ capacity: 2 })
+  for (const seq of [1, 2]) outbox.enqueue({ kid, kind: 'tool_invocation', body: { run_id: 'run', seq } })
+  t.throws(() => outbox.enqueue({ kid, kind: 'tool_invocation', body: { run_id: 'run', seq: 3 } }), {
+    code: 'outbox_full',
+  })
+  const attest = () => outbox.enqueue({ kid, kind: 'attestation', body: { run_id: 'run' } })
+  for (let kept = 0; kept < limits.openRuns; kept += 1) t.notThrows(attest)
+  t.throws(attest, { code: 'outbox_full' })
+})
+
+test('a daemon that runs for months forgets what ended long ago', async (t) => {
+  const { outbox, sender, sent, clock } = create()
+  outbox.attach(sender)
+  const opId = add(outbox)
+  await settle()
+  outbox.receive([{ digest: sent[0]?.digest as string, ok: true, result: {} }], applier)
+  clock.advance(6 * 24 * 3600 * 1000)
+  add(outbox)
+  t.is(outbox.find(opId)?.state, 'done')
+  clock.advance(2 * 24 * 3600 * 1000)
+  add(outbox)
+  t.is(outbox.find(opId), undefined)
+})
+
 test('a body that its kind refuses is not kept', (t) => {
   const { outbox } = create({
     check: () => {
@@ -218,6 +243,28 @@ test('one that was never sent can be taken back, one that was sent cannot', asyn
   const sent = add(outbox)
   await settle()
   t.false(outbox.withdraw(sent))
+})
+
+test('one that nobody wants any more is not sent again, and a result that still comes counts', async (t) => {
+  const { outbox, sender, sent, clock } = create()
+  const unsent = add(outbox)
+  outbox.abandon(unsent, 'answer_timeout')
+  t.is(outbox.find(unsent), undefined)
+  outbox.attach(sender)
+  const opId = add(outbox)
+  await settle()
+  t.is(sent.length, 1)
+  outbox.abandon(opId, 'answer_timeout')
+  t.is(outbox.find(opId)?.outcome?.code, 'answer_timeout')
+  clock.advance(3600 * 1000)
+  outbox.detach()
+  outbox.attach(sender)
+  clock.advance(3600 * 1000)
+  t.is(sent.length, 1)
+  outbox.receive([{ digest: sent[0]?.digest as string, ok: true, result: { run_id: 'late' } }], applier)
+  t.is(outbox.find(opId)?.outcome?.result?.run_id, 'late')
+  outbox.abandon(opId, 'answer_timeout')
+  t.is(outbox.find(opId)?.state, 'done')
 })
 
 test('what is owed in the name of a device that is gone fails, and a result that still comes outranks that', async (t) => {

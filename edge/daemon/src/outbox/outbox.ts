@@ -1,5 +1,5 @@
 import { canonicalize, newUuidV7 } from '@lenserfight/envelope'
-import { CodedError, limits, mayConclude, type ReceiptItem } from '@lenserfight/schemas'
+import { CodedError, type KindName, limits, mayConclude, type ReceiptItem } from '@lenserfight/schemas'
 import { decideReceipt, defaultTiming } from './decide.ts'
 import { createOperations, type Operation } from './operations.ts'
 import { createPace } from './pace.ts'
@@ -7,6 +7,8 @@ import type { Outbox, OutboxOptions, Sender } from './types.ts'
 import { createWaiters } from './waiters.ts'
 
 const keepEndedMs = 7 * 24 * 3600 * 1000
+/** How often what ended long ago is looked for. */
+const pruneMs = 3600 * 1000
 const longestSleepMs = 60_000
 
 const systemTimer = (call: () => void, ms: number): (() => void) => {
@@ -25,6 +27,7 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
   let sender: Sender | undefined
   let cancelTimer = (): void => {}
   let lastPumpAt = Number.NEGATIVE_INFINITY
+  let prunedAt = Number.NEGATIVE_INFINITY
 
   const schedule = (): void => {
     cancelTimer()
@@ -105,11 +108,25 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     return undefined
   }
 
+  /** What ended long ago is forgotten, also by a daemon that runs for months. */
+  const prune = (): void => {
+    if (Math.abs(now() - prunedAt) < pruneMs) return
+    prunedAt = now()
+    operations.prune(prunedAt - keepEndedMs)
+  }
+  /**
+   * Who fills the outbox must neither keep the key from being changed that what fills it waits for, nor lose what ran: a tool log
+   * alone can be as long as the outbox.
+   */
+  const roomFor = (kind: KindName): number => {
+    if (kind === 'rotate') return Number.POSITIVE_INFINITY
+    return kind === 'attestation' ? capacity + limits.openRuns : capacity
+  }
   const enqueue: Outbox['enqueue'] = ({ kid, kind, opId = newUuidV7(now()), body }) => {
     const known = operations.find(opId)
     if (known !== undefined) return known
-    // A full outbox must not keep the key from being changed that what fills it waits for.
-    if (kind !== 'rotate' && operations.countOpen() >= capacity) throw new CodedError('outbox_full')
+    prune()
+    if (operations.countOpen() >= roomFor(kind)) throw new CodedError('outbox_full')
     const whole = { ...body, kind, op_id: opId }
     check(whole)
     operations.insert({ opId, kid, kind, body: canonicalize(whole) }, now())
@@ -126,12 +143,16 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     return open.length
   }
 
-  operations.prune(now() - keepEndedMs)
+  prune()
   return {
     enqueue,
     failAll,
     find: operations.find,
     withdraw: operations.removeUnsent,
+    abandon: (opId, code) => {
+      if (operations.removeUnsent(opId) || operations.find(opId)?.outcome !== null) return
+      operations.finish({ opId, state: 'failed', outcome: { ok: false, code }, now: now() })
+    },
     wait: async (opId, timeoutMs, signal) => {
       const operation = operations.find(opId)
       if (operation === undefined || operation.outcome !== null || signal?.aborted) return operation

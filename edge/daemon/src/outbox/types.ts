@@ -66,6 +66,8 @@ export interface Outbox {
   readonly wait: (opId: string, timeoutMs: number, signal?: AbortSignal) => Promise<Operation | undefined>
   /** Takes back an operation that was never sent. */
   readonly withdraw: (opId: string) => boolean
+  /** Sends one no more, whose result nobody wants now; a result of what was sent already still counts. */
+  readonly abandon: (opId: string, code: ReasonCode) => void
   /** Starts sending; what awaits a receipt is soon sent again, since receipts are not kept for who is away. */
   readonly attach: (sender: Sender) => void
   readonly detach: () => void

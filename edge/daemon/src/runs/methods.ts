@@ -101,9 +101,10 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
     const { outcome } = operation
     if (outcome?.ok) return { result: outcome.result ?? {}, since }
     if (outcome !== null) throw new CodedError(outcome.code ?? 'internal_error', outcome.detail)
-    // Nobody runs anything on a permit that comes too late: one that was never asked for need not be.
-    outbox.withdraw(opId)
-    throw new CodedError(whyUnanswered(operation.lastCode))
+    // Nobody runs anything on a permit that comes too late: asked for again, it would only take the place of one that is wanted.
+    const code = whyUnanswered(operation.lastCode)
+    outbox.abandon(opId, code)
+    throw new CodedError(code)
   }
   const keep = (result: Readonly<Record<string, unknown>>, since: Stopwatch): Permitted => {
     const permit = readPermitted(result)
