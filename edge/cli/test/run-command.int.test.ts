@@ -36,10 +36,15 @@ interface Ran {
 }
 
 /** Starts the program; `ended` resolves when it has ended and its output is read. */
-const start = (command: readonly string[], stdin: 'pipe' | 'ignore' | number = 'ignore') => {
+const start = (
+  command: readonly string[],
+  stdin: 'pipe' | 'ignore' | number = 'ignore',
+  variables: Record<string, string> = {},
+) => {
   const report = join(temporary(), 'report.json')
   const child = spawn(process.execPath, [program, report, ...command], {
     stdio: [stdin, 'pipe', 'pipe'],
+    env: { ...process.env, ...variables },
   }) as ChildProcess
   const out: Buffer[] = []
   const err: Buffer[] = []
@@ -295,4 +300,58 @@ test.serial('Ctrl-C on a terminal reaches the command once', async (t) => {
   const counting = `process.on("SIGINT", () => { console.log("interrupted"); setTimeout(process.exit, 1000) }); console.log("ready"); setInterval(() => {}, 1000)`
   const shown = await onTerminal(t, `'${process.execPath}' -e '${counting}'`, '\u0003')
   t.is(shown.match(/interrupted/g)?.length, 1)
+})
+
+/** Whether it still runs: one that is dead and was not waited for does not. */
+const isAlive = (pid: number): boolean => {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+test.serial('what may not go on is ended with all that it started, what is deaf to it after 5 s', async (t) => {
+  const by = join(temporary(), 'withdrawn')
+  const [deaf, kind] = [
+    `sh -c 'trap "" TERM; echo deaf $$; while :; do sleep 0.1; done'`,
+    `sh -c 'echo kind $$; sleep 60; :'`,
+  ]
+  const running = start(sh(`(${deaf} & wait) & (${kind} & wait) & echo ready; wait`), 'ignore', { WITHDRAWN_BY: by })
+  await Promise.all(['deaf', 'kind', 'ready'].map(running.said))
+  const began = performance.now()
+  writeFileSync(by, '')
+  const ran = await running.ended
+  const took = performance.now() - began
+  const pids = [...ran.stdout.toString().matchAll(/(?:deaf|kind) (\d+)/g)].map(([, pid]) => Number(pid))
+  t.is(pids.length, 2)
+  t.deepEqual(pids.filter(isAlive), [])
+  t.is(ran.report().signal, 'SIGTERM')
+  t.true(took >= 4_900 && took < 30_000, `${took}`)
+})
+
+test.serial('what ends when it is told to is not waited for any longer', async (t) => {
+  const by = join(temporary(), 'withdrawn')
+  const running = start(sh('echo ready; sleep 60; :'), 'ignore', { WITHDRAWN_BY: by })
+  await running.said('ready')
+  const began = performance.now()
+  writeFileSync(by, '')
+  t.is((await running.ended).report().signal, 'SIGTERM')
+  t.true(performance.now() - began < 4_000)
+})
+
+test.serial(
+  'PE-2: a command begins after its input was looked at, however long that took, and not before',
+  async (t) => {
+    const [file, begun] = [join(temporary(), 'input'), join(temporary(), 'begun')]
+    writeFileSync(file, randomBytes(30_000_000))
+    t.is((await start(['true'], openSync(file, 'r'), { BEGUN: begun }).ended).code, 0)
+    t.true(Number(/^rchar: (\d+)/m.exec(readFileSync(begun, 'utf8'))?.[1]) > 30_000_000)
+  },
+)
+
+test.serial('what may not begin does not', async (t) => {
+  const by = join(temporary(), 'no-such-folder', 'begun')
+  const ran = await start(sh('echo it runs'), 'ignore', { BEGUN: by }).ended
+  t.deepEqual([ran.code, ran.stdout.toString()], [1, ''])
 })

@@ -59,16 +59,25 @@ export const createConnection = (path: string): Connection => {
   }
 }
 
-/**
- * Asks again while the daemon is away, for what may be asked twice.
- * @param forMs how long it may be away
- */
-export const persist = async <T>(ask: () => Promise<T>, forMs: number, signal?: AbortSignal): Promise<T> => {
-  for (const end = performance.now() + forMs; ; ) {
+export interface Persistence {
+  /** How long the daemon may be away, milliseconds. */
+  readonly awayMs: number
+  /** A question that was under way for so long had a daemon until it broke off, milliseconds. */
+  readonly thereMs?: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Asks again while the daemon is away, for what may be asked twice. */
+export const persist = async <T>(ask: () => Promise<T>, options: Persistence): Promise<T> => {
+  const { awayMs, thereMs = 30_000, signal } = options
+  for (let awaySince = performance.now(); ; ) {
+    const asked = performance.now()
     try {
       return await ask()
     } catch (error) {
-      if (!isUnreachable(error) || signal?.aborted || performance.now() >= end) throw error
+      const now = performance.now()
+      if (now - asked >= thereMs) awaySince = now
+      if (!isUnreachable(error) || signal?.aborted || now - awaySince >= awayMs) throw error
       await sleep(reconnectMs)
     }
   }

@@ -111,7 +111,7 @@ const awaitApproval = async (connection: Connection, runId: string, request: Per
     const left = Math.max(0, Math.round(end - performance.now()))
     return connection.request('run.approval', { run_id: runId, approval_timeout_ms: left })
   }
-  return persist(ask, restartMs, signal)
+  return persist(ask, { awayMs: restartMs, signal })
 }
 
 /**

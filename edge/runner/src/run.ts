@@ -1,4 +1,4 @@
-import type { Outcome } from '@lenserfight/daemon/client'
+import { type Outcome, startStopwatch } from '@lenserfight/daemon/client'
 import { CodedError, type ReasonCode, type RunFile } from '@lenserfight/schemas'
 import { type Answer, type Connection, persist } from './connection.ts'
 import { hashJson } from './hash.ts'
@@ -90,6 +90,20 @@ const attestedOf = (report: Answer): Attested => {
   return { opId: String(report.op_id), state, outcome }
 }
 
+/**
+ * Asks for leave to do something, which holds for as long as the answer says, counted from before it was asked for: this process may
+ * have been stopped, or the machine have slept, before it read the answer (PE-2).
+ * @throws CodedError `permit_expired` where it came too late, what `ask` throws
+ */
+const whileValid = async (ask: () => Promise<Answer>, withdrawn: AbortSignal): Promise<Answer> => {
+  withdrawn.throwIfAborted()
+  const since = startStopwatch()
+  const answer = await ask()
+  withdrawn.throwIfAborted()
+  if (since() >= Number(answer.valid_ms)) throw new CodedError('permit_expired', 'the answer was read too late')
+  return answer
+}
+
 /** Tells the daemon again and again that the runner is alive, and what it hears of the run. */
 const beat = (connection: Connection, permit: Permit, options: RunOptions, withdraw: (reason: CodedError) => void) => {
   const { heartbeatMs: everyMs = heartbeatMs, onLapsed = () => {} } = options
@@ -156,8 +170,7 @@ export const createRun = (
     options.onWithdrawn?.(reason)
   })
   const begin = async (): Promise<void> => {
-    withdrawn.signal.throwIfAborted()
-    await connection.request('run.start', { run_id })
+    await whileValid(() => connection.request('run.start', { run_id }), withdrawn.signal)
     startedAt = Date.now()
   }
   const attestationOf: Run['attestationOf'] = (end) => {
@@ -195,15 +208,15 @@ export const createRun = (
       }
     },
     tool: async (tool, args = null) => {
-      withdrawn.signal.throwIfAborted()
-      const { seq } = await connection.request('run.tool', { run_id, tool, arguments_hash: hashJson(args) })
+      const use = { run_id, tool, arguments_hash: hashJson(args) }
+      const { seq } = await whileValid(() => connection.request('run.tool', use), withdrawn.signal)
       return { seq: Number(seq) }
     },
     attestationOf,
     complete: async (end) => {
       const attestation = attestationOf(end)
       const kept = attestedOf(
-        await persist(() => connection.request('run.complete', { attestation, timeout_ms: 0 }), restartMs),
+        await persist(() => connection.request('run.complete', { attestation, timeout_ms: 0 }), { awayMs: restartMs }),
       )
       heartbeat.end()
       const { waitMs = 15_000 } = end

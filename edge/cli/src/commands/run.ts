@@ -7,7 +7,7 @@ import { failureOf, jsonOf } from '../output.ts'
 import type { RunArguments } from '../run/arguments.ts'
 import { attest } from '../run/attest.ts'
 import { type CommandEnd, checkCommand, exitCodeOf, runCommand } from '../run/command.ts'
-import { permitRun } from '../run/permit.ts'
+import { permitRun, toldHere } from '../run/permit.ts'
 import { ladderLines, permitReport } from '../run/report.ts'
 import { dieBy } from '../run/signals.ts'
 
@@ -86,14 +86,15 @@ const prepare = async (context: Context, args: RunArguments) => {
  * where the run was to end before the command did, the exit code says why.
  */
 export const run = async (context: Context, args: RunArguments): Promise<number> => {
-  const { command, run, close } = await prepare(context, args).catch((error: unknown) => {
+  const notRun = (error: unknown): never => {
     // Whoever reads the report must not take that of an earlier run for this one's.
     if (args.report !== undefined)
       writeReport(context, args, { ok: false, state: 'not_run', code: failureOf(error).code })
     throw error
-  })
+  }
+  const { command, run, begin, close } = await prepare(context, args).catch(notRun)
   try {
-    const end = await runCommand(command, run.signal)
+    const end = await runCommand(command, run.signal, begin).catch((error) => notRun(toldHere(context, error)))
     if (end.outputFailure !== null)
       context.output.note(`lf: standard output could not be written: ${end.outputFailure}; what follows of it is lost`)
     const wasWithdrawn = run.signal.aborted

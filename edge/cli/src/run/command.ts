@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { accessSync, constants, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { CodedError } from '@lenserfight/schemas'
+import { processTree } from './processes.ts'
 import { forwardSignals, type SignalForwarding } from './signals.ts'
 import { prepareStandardInput } from './standard-input.ts'
 import { prepareStandardOutput } from './standard-output.ts'
@@ -51,18 +53,32 @@ export const checkCommand = (word: string, path: string): void => {
 /** What a command that is told to end may take to do so, milliseconds. */
 const endMs = 5_000
 
-/** Ends a command that may not go on: it is told to, and then made to. Returns what takes that back. */
-const endWith = (child: ChildProcess, withdrawn: AbortSignal): (() => void) => {
-  let timer: NodeJS.Timeout | undefined
-  const end = (): void => {
-    child.kill('SIGTERM')
-    timer = setTimeout(() => child.kill('SIGKILL'), endMs)
+/** Between two looks at what is left of it, milliseconds. */
+const lookMs = 50
+
+/**
+ * Ends a command that may not go on, with all that it started: they are told to, and then made to.
+ * @returns what takes that back, once the command itself is gone; it resolves when nothing is left that was told to end
+ */
+const endWith = (child: ChildProcess, withdrawn: AbortSignal): (() => Promise<void>) => {
+  const isOver = new AbortController()
+  let ending: Promise<void> | undefined
+  const end = async (): Promise<void> => {
+    if (child.pid === undefined) return
+    const tree = processTree(child.pid)
+    tree.kill('SIGTERM')
+    for (const until = performance.now() + endMs; performance.now() < until; await sleep(lookMs)) {
+      if (!tree.isAlive()) return
+    }
+    tree.kill('SIGKILL')
   }
-  if (withdrawn.aborted) end()
-  else withdrawn.addEventListener('abort', end, { once: true })
-  return () => {
-    clearTimeout(timer)
-    withdrawn.removeEventListener('abort', end)
+  const onWithdrawn = (): void => {
+    ending = end()
+  }
+  withdrawn.addEventListener('abort', onWithdrawn, { once: true, signal: isOver.signal })
+  return async () => {
+    isOver.abort()
+    await ending
   }
 }
 
@@ -74,14 +90,18 @@ const ended = (child: ChildProcess): Promise<{ exitCode: number | null; signal: 
 
 /**
  * Runs a command with its own standard input, output and error and its signals, looking at what goes through.
- * @param withdrawn ends it when it aborts: SIGTERM, and SIGKILL 5 s later
- * @throws CodedError `command_not_found` where it could not be started
+ * @param withdrawn ends it, and what it started, when it aborts: SIGTERM, and SIGKILL 5 s later
+ * @param begin is asked last, right before the command is started: looking at a long input takes longer than a verdict holds (PE-2)
+ * @throws CodedError `command_not_found` where it could not be started, what `begin` throws
  */
 export const runCommand = async (
   [word, ...words]: readonly [string, ...string[]],
   withdrawn: AbortSignal = new AbortController().signal,
+  begin: () => Promise<void> = async () => {},
 ): Promise<CommandEnd> => {
   const [input, output] = await Promise.all([prepareStandardInput(), prepareStandardOutput()])
+  await begin()
+  withdrawn.throwIfAborted()
   let child: ChildProcess | undefined
   const signals = forwardSignals(() => child)
   const startedAt = Date.now()
@@ -90,12 +110,12 @@ export const runCommand = async (
   const leave = endWith(child, withdrawn)
   input.start(child.stdin)
   output.start(child.stdout)
-  const end = await ending.catch((cause: unknown) => {
-    leave()
+  const end = await ending.catch(async (cause: unknown) => {
+    await leave()
     throw new CodedError('command_not_found', word, { cause })
   })
+  await leave()
   const endedAt = Date.now()
-  leave()
   signals.commandEnded()
   const stdinHash = input.finish()
   let interruptedBy: NodeJS.Signals | null = null

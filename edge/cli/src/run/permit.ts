@@ -19,7 +19,7 @@ const labelOf = (word: string): string | undefined => {
 }
 
 /** A refusal with what it means here: which device it is about, that nothing ran. */
-const toldHere = (context: Context, error: unknown): unknown => {
+export const toldHere = (context: Context, error: unknown): unknown => {
   if (!(error instanceof CodedError) || error.detail !== undefined) return error
   const { code } = error
   if (code === 'answer_timeout' || code === 'gateway_unreachable')
@@ -39,11 +39,13 @@ const slowLine = `lf: no permit for this run yet; waiting up to ${permitSeconds}
 /** A permitted run, and the conversation to close when all is said of it. */
 export interface Permitted {
   readonly run: Run
+  /** The command begins now. @throws CodedError where it may not */
+  readonly begin: () => Promise<void>
   readonly close: () => void
 }
 
 /**
- * Asks for a run, waits for its owner where the policy wants that, and begins it.
+ * Asks for a run, and waits for its owner where the policy wants that; nothing has begun then.
  * @throws CodedError for every verdict but allow; the daemon's and the gateway's codes
  */
 export const permitRun = async (context: Context, args: RunArguments): Promise<Permitted> => {
@@ -52,6 +54,7 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
   const inputs = await Promise.all(args.input.map(hashFile))
   enrolledHere(context)
   let runner: Runner | undefined
+  let hasBegun = false
   const close = (): void => runner?.close()
   try {
     runner = await openRunner({ socket: context.edge.socket })
@@ -67,15 +70,19 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
           if (!output.json) output.note(awaitingLine(awaiting))
         },
         onWithdrawn: ({ code, message }) => {
-          output.note(`lf: the command is ended. ${output.bad(code)}: ${message}`)
+          // Else that it may not begin says why.
+          if (hasBegun) output.note(`lf: the command is ended. ${output.bad(code)}: ${message}`)
         },
         onLapsed: ({ code }) => {
-          output.note(`lf: this run’s permit ended and was not renewed (${code}). The command goes on.`)
+          if (hasBegun) output.note(`lf: this run’s permit ended and was not renewed (${code}). The command goes on.`)
         },
       }),
     )
-    await run.start()
-    return { run, close }
+    const begin = async (): Promise<void> => {
+      await run.start()
+      hasBegun = true
+    }
+    return { run, begin, close }
   } catch (error) {
     close()
     throw toldHere(context, error)

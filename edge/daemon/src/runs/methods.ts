@@ -187,7 +187,7 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
       })
       const pattern = deniedBy(tool, live.deniedTools)
       if (pattern !== undefined) throw new CodedError('tool_denied', pattern)
-      return { run_id, seq, verdict: 'allow' }
+      return { run_id, seq, verdict: 'allow', valid_ms: validOf(live) }
     },
     'run.heartbeat': async ({ run_id, timeout_ms = askMs }, signal) => {
       refuseNow('run_renew')
