@@ -25,6 +25,7 @@ BEGIN
     "renewalsPerRequest": 64,
     "deniedToolsBytes": 2048,
     "runnersPerHeartbeat": 64,
+    "heartbeatsPerSecond": 8,
     "toolInvocationsPerRun": 10000,
     "xpAttempts": 8,
     "xpRetryFloorSeconds": 5,

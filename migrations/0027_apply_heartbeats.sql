@@ -45,6 +45,27 @@ BEGIN
 END
 $$;
 
+-- Of these heartbeats those that are kept: of one device so many of each second, since each attestation of its is judged by all of
+-- five minutes. Their devices' rows are locked.
+CREATE FUNCTION devices.fn_kept_heartbeats(p_items devices.verified_item[]) RETURNS devices.verified_item[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+BEGIN
+  RETURN (
+    SELECT array_agg(s.i)
+      FROM (SELECT i, before.count + row_number() OVER (
+                     PARTITION BY (i.parts).kid, date_trunc('second', i.stored_at) ORDER BY i.stored_at, i.idx) AS place
+              FROM unnest(p_items) i
+              CROSS JOIN LATERAL (
+                SELECT count(*) FROM devices.heartbeats h
+                 WHERE h.device_id = (i.parts).kid AND h.stored_at >= date_trunc('second', i.stored_at)
+                   AND h.stored_at < date_trunc('second', i.stored_at) + interval '1 second') before) s
+     WHERE s.place <= devices.fn_limit('heartbeatsPerSecond'));
+END
+$$;
+
 -- Applies heartbeats (DH-1, DH-2), their runners' too (RH-2). They are no operations: the newest by store time wins, one that comes again changes
 -- nothing and has the result that it had, and an offline device is again what it was.
 CREATE FUNCTION devices.fn_device_heartbeat(p_envelopes text[]) RETURNS TABLE (idx integer, outcome jsonb)
@@ -70,7 +91,8 @@ BEGIN
     INSERT INTO devices.heartbeats AS h (device_id, stored_at, digest, runners, trust_level, key_number, key_expires_at)
     SELECT d.id, g.stored_at, (g.parts).digest, execution.fn_reported_runners(g.lenser_id, (g.parts).body),
            CASE g.trust_level WHEN 'offline' THEN g.earlier_level ELSE g.trust_level END, d.key_number, d.key_expires_at
-      FROM unnest(v_good) g JOIN devices.registered_devices d ON d.id = (g.parts).kid ORDER BY 1, 2, 3
+      FROM unnest(devices.fn_kept_heartbeats(v_good)) g JOIN devices.registered_devices d ON d.id = (g.parts).kid
+     ORDER BY 1, 2, 3
     ON CONFLICT DO NOTHING
     RETURNING h.device_id, h.digest
   )
@@ -100,8 +122,13 @@ BEGIN
            WHEN h.digest IS NOT NULL THEN devices.fn_ok(jsonb_build_object(
              'trust_level', h.trust_level, 'key_number', h.key_number, 'key_expires_at', devices.fn_unix(h.key_expires_at),
              'runners', h.runners))
-           ELSE coalesce(i.outcome, devices.fn_state_refusal('heartbeat', i.trust_level)) END)
+           -- One too many to be kept: heard, and told what holds now.
+           ELSE coalesce(i.outcome, devices.fn_state_refusal('heartbeat', i.trust_level), devices.fn_ok(jsonb_build_object(
+             'trust_level', CASE i.trust_level WHEN 'offline' THEN i.earlier_level ELSE i.trust_level END,
+             'key_number', d.key_number, 'key_expires_at', devices.fn_unix(d.key_expires_at),
+             'runners', execution.fn_reported_runners(i.lenser_id, (i.parts).body)))) END)
     FROM unnest(v_items) i
+    LEFT JOIN devices.registered_devices d ON d.id = (i.parts).kid
     LEFT JOIN devices.heartbeats h
       ON h.device_id = (i.parts).kid AND h.stored_at = i.stored_at AND h.digest = (i.parts).digest
    ORDER BY i.idx;

@@ -55,6 +55,8 @@ export const limits = {
   deniedToolsBytes: 2 * 1024,
   /** Runners that one heartbeat reports (RH-2). */
   runnersPerHeartbeat: 64,
+  /** Heartbeats of one device and second that are kept: each of its attestations is judged by five minutes of them. */
+  heartbeatsPerSecond: 8,
   /** Entries of one run's tool log. */
   toolInvocationsPerRun: 10_000,
   /** An XP job that failed so often is dead-lettered; the first retry comes after the floor, doubling to the ceiling. */

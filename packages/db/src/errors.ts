@@ -61,6 +61,10 @@ const ofState = (state: string, error: unknown): CodedError => {
   return new DataError(state, { cause: error })
 }
 
+/** Whether a call was cancelled because its statement ran longer than it may. Less of the same may get done. */
+export const tookTooLong = (error: unknown): boolean =>
+  error instanceof InfrastructureError && error.cause instanceof pg.DatabaseError && error.cause.code === '57014'
+
 /** What `pg` says, without a code, when it has no connection or got no answer in time. */
 const clientFailure =
   /^(Connection terminated|Client (has encountered|was closed)|Query read timeout|timeout e|Cannot use a pool|SASL)/

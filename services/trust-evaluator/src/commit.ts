@@ -1,4 +1,4 @@
-import { call, type Pool } from '@lenserfight/db'
+import { call, type Pool, tookTooLong } from '@lenserfight/db'
 import { envelopeDigest, type FormerKey, type SignerRecord } from '@lenserfight/envelope'
 import { CodedError, isReasonCode, type ReceiptItem } from '@lenserfight/schemas'
 import type { AppliedKind, Item } from './decode.ts'
@@ -139,11 +139,21 @@ export const createStore = (pool: Pool): EvaluatorStore => {
     const byIndex = new Map(rows.map(({ idx, outcome }) => [idx, outcome]))
     return items.map((item, index) => readOutcome(byIndex.get(index + 1), item))
   }
+  /** As many at a time as the database gets done: what nobody is to blame for would be tried for ever, and hold up everybody. */
+  const applyInTime = async (kind: AppliedKind, items: readonly Item[]): Promise<ReceiptItem[]> => {
+    try {
+      return await applyPart(kind, items)
+    } catch (error) {
+      if (!tookTooLong(error) || items.length === 1) throw error
+      const half = Math.ceil(items.length / 2)
+      return [...(await applyInTime(kind, items.slice(0, half))), ...(await applyInTime(kind, items.slice(half)))]
+    }
+  }
   const apply = async (kind: AppliedKind, items: readonly Item[]): Promise<ReceiptItem[]> => {
     const results: ReceiptItem[] = []
     const most = perCall(kind)
     for (let from = 0; from < items.length; from += most) {
-      results.push(...(await applyPart(kind, items.slice(from, from + most))))
+      results.push(...(await applyInTime(kind, items.slice(from, from + most))))
     }
     return results
   }

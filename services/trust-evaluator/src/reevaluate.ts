@@ -22,11 +22,15 @@ const perCall = 256
  */
 export const startReevaluation = ({ store, everyMs, logger }: ReevaluationOptions): Reevaluation => {
   let judged = 0
+  /** Fewer after each failure, since those due longest may be too much for one statement; more again where it goes well. */
+  let most = perCall
   const judge = async (stopping: AbortSignal): Promise<void> => {
-    let count = perCall
-    while (count === perCall && !stopping.aborted) {
-      count = await store.reevaluate(perCall)
-      judged += count
+    for (let asked = 0, count = 0; count === asked && !stopping.aborted; judged += count) {
+      asked = most
+      // What is kept where it throws.
+      most = Math.ceil(asked / 2)
+      count = await store.reevaluate(asked)
+      most = Math.min(asked * 2, perCall)
     }
   }
   const round = async (stopping: AbortSignal): Promise<void> => {

@@ -1,4 +1,5 @@
 import type { AddressedReceipt } from '@lenserfight/bus'
+import { createPool } from '@lenserfight/db'
 import { encodeBase64Url, envelopeDigest, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
 import { createLogger, InfrastructureError } from '@lenserfight/runtime'
 import { CodedError, checkBody } from '@lenserfight/schemas'
@@ -12,6 +13,7 @@ import {
   attestation,
   beatOf,
   heartbeat,
+  lifecycle,
   ranAt,
   runRenew,
   runStart,
@@ -282,4 +284,57 @@ test('rule 12: what was declared void is queued in turns with what a compromise 
   }
   await loop.stop()
   t.deepEqual(calls, ['compromised', 'invalidated', 'compromised', 'invalidated', 'compromised'])
+})
+
+test('what takes the database too long is applied in halves; what is too long by itself is tried further', async (t) => {
+  const slow = await createWorld()
+  const sleeping = (seconds: number) =>
+    slow.owner.query(
+      `CREATE OR REPLACE FUNCTION public.fn_sleep() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN PERFORM pg_sleep(${seconds}); RETURN NEW; END'`,
+    )
+  await sleeping(0.1)
+  await slow.owner.query(
+    'CREATE TRIGGER slow BEFORE INSERT ON devices.operations FOR EACH ROW EXECUTE FUNCTION public.fn_sleep()',
+  )
+  const logger = createLogger({ service: 'trust-evaluator', level: 'silent' })
+  const pool = createPool({
+    ...{ ...slow.database.as('ltg_trust_evaluator'), max: 1, logger },
+    statementTimeoutMs: 1000,
+  })
+  const device = await slow.addDevice(await slow.addLenser())
+  const seal = async () => itemOf('lifecycle', device, await slow.seal(device, lifecycle()))
+  const items = await Promise.all(Array.from({ length: 20 }, seal))
+  const receipts = await createStore(pool).apply('lifecycle', items)
+  t.deepEqual(
+    receipts.map(({ ok, digest }) => [ok, digest]),
+    items.map(({ digest }) => [true, digest]),
+  )
+  await sleeping(2)
+  const tooLong = [await seal(), await seal()]
+  await t.throwsAsync(createStore(pool).apply('lifecycle', tooLong), { instanceOf: InfrastructureError })
+  await pool.end()
+  await slow.close()
+})
+
+test('rule 15: where those due longest are too much at once, fewer are judged', async (t) => {
+  const asked: number[] = []
+  const loop = startReevaluation({
+    store: {
+      queueCompromised: async () => 0,
+      queueInvalidated: async () => 0,
+      reevaluate: async (limit) => {
+        asked.push(limit)
+        if (limit > 64) throw new InfrastructureError('SQLSTATE 57014')
+        return asked.length < 6 ? limit : 0
+      },
+    },
+    everyMs: 5,
+    logger: createLogger({ service: 'trust-evaluator', level: 'silent' }),
+  })
+  for (const end = Date.now() + 10_000; asked.length < 6 && Date.now() < end; ) {
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  await loop.stop()
+  t.deepEqual(asked.slice(0, 6), [256, 128, 64, 128, 64, 128])
 })

@@ -1,3 +1,4 @@
+import { limits } from '@lenserfight/schemas'
 import test from 'ava'
 import { heartbeat, runStart } from '../_bodies.ts'
 import { createWorld, type Device, type Outcome, type World } from '../_world.ts'
@@ -223,4 +224,35 @@ test('law 7: a heartbeat that waits for a revoke in flight is refused', async (t
   } finally {
     other.release()
   }
+})
+
+test('of a device’s flood of heartbeats so many a second are kept; each is heard, and has its answer', async (t) => {
+  const device = await world.addDevice(await world.addLenser())
+  const second = Math.floor(Date.now() / 1000) * 1000 - 5000
+  const seal = (n: number) => world.seal(device, heartbeat(), { stored: second + n })
+  const texts = await Promise.all(Array.from({ length: 50 }, (_, n) => seal(n)))
+  const outcomes = [
+    ...(await world.apply('heartbeat', texts.slice(0, 5))),
+    ...(await world.apply('heartbeat', texts.slice(5))),
+    await world.send(device, heartbeat(), { stored: second + 1000 }),
+  ]
+  for (const { ok, result } of outcomes) {
+    t.true(ok)
+    t.deepEqual(result, outcomes[0]?.result)
+  }
+  t.deepEqual(
+    (await world.apply('heartbeat', texts)).map(({ result }) => result),
+    texts.map(() => outcomes[0]?.result),
+  )
+  const { rows } = await world.owner.query(
+    `SELECT count(*)::int AS kept FROM devices.heartbeats WHERE device_id = $1
+      GROUP BY date_trunc('second', stored_at) ORDER BY date_trunc('second', stored_at)`,
+    [device.id],
+  )
+  t.deepEqual(rows, [{ kept: limits.heartbeatsPerSecond }, { kept: 1 }])
+  const { last_heartbeat_at } = await world.one<{ last_heartbeat_at: Date }>(
+    'SELECT last_heartbeat_at FROM devices.registered_devices WHERE id = $1',
+    [device.id],
+  )
+  t.is(last_heartbeat_at.getTime(), second + 1000)
 })
