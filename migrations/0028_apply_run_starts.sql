@@ -143,8 +143,10 @@ DECLARE
   v_said jsonb := '{}';
   v_pinned jsonb;
 BEGIN
+  -- Their own submissions alone: nobody holds up another's by naming it.
   PERFORM FROM battles.submissions s
-    WHERE s.id IN (SELECT ((i.parts).body ->> 'submission_id')::uuid FROM unnest(v_items) i)
+    WHERE s.id IN (SELECT ((i.parts).body ->> 'submission_id')::uuid FROM unnest(v_items) i
+                    WHERE i.step = 'new' AND s.submitter_lenser_id = i.lenser_id)
     ORDER BY s.id FOR NO KEY UPDATE;
   v_bounded := agents.fn_lock_bounds(ARRAY(SELECT DISTINCT i.lenser_id FROM unnest(v_items) i WHERE i.step = 'new'));
 

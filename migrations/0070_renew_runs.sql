@@ -67,7 +67,7 @@ BEGIN
              -- One stored before the attestation and applied after it is evidence still (trust.md, rule 15).
              WHEN t.stored_at <= n.stored_at THEN 'run_ended'
            END AS code, t.run_id IS NOT NULL AS is_attested,
-           (latest.row).verdict AS former, v.verdict AS word, v.reason, coalesce((s).denied_tools, '{}') AS denied_tools,
+           (latest.row).verdict AS former, (latest.row).covered_until AS covered_before, v.verdict AS word, v.reason, coalesce((s).denied_tools, '{}') AS denied_tools,
            CASE v.verdict WHEN 'allow' THEN n.stored_at + make_interval(secs => devices.fn_limit('permitSeconds'))
            END AS covered,
            CASE v.verdict WHEN 'require_approval' THEN (a).expires_at END AS expires
@@ -89,9 +89,10 @@ BEGIN
     ON CONFLICT (run_id, digest) WHERE digest IS NOT NULL DO NOTHING
   ), opened AS (
     INSERT INTO execution.open_runs AS o (run_id, lenser_id, device_id, open_until)
-    SELECT j.id, j.lenser_id, j.kid, max(j.covered)
+    SELECT j.id, j.lenser_id, j.kid, max(greatest(j.covered, j.covered_before))
       FROM judged j WHERE j.code IS NULL AND j.covered IS NOT NULL AND NOT j.is_attested GROUP BY j.id, j.lenser_id, j.kid ORDER BY j.id
-    ON CONFLICT (run_id) DO UPDATE SET open_until = greatest(o.open_until, excluded.open_until)
+    -- Once it is covered, its cover counts, and no more for how long it might have awaited a person.
+    ON CONFLICT (run_id) DO UPDATE SET open_until = excluded.open_until
   ), closed AS (
     DELETE FROM execution.open_runs o USING judged j WHERE o.run_id = j.id AND j.code IS NULL AND j.word = 'deny'
   )

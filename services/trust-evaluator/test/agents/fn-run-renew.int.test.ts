@@ -291,3 +291,20 @@ test('hundreds of renewals that name many runs each cost no square of them', asy
   t.is(rows.length, texts.length)
   for (const { outcome } of rows) t.is(outcome.result.runs.length, runs.length)
 })
+
+test('a run that was approved holds its place among those under way as long as it is covered, not as long as it might have waited', async (t) => {
+  const setting = await addSetting(world)
+  await setPolicy(setting, { approval_default: 'require_human', approval_seconds: 86_400 })
+  const { run_id } = await start(setting)
+  const openUntil = async () =>
+    (
+      await world.one<{ open_until: Date }>('SELECT open_until FROM execution.open_runs WHERE run_id = $1', [run_id])
+    ).open_until.getTime()
+  await decide(run_id, 'approve')
+  t.true((await openUntil()) > Date.now() + 80_000_000, 'until it is fetched')
+  const first = Date.now()
+  await renew(setting, [run_id], first)
+  t.is(await openUntil(), first + limits.permitSeconds * 1000)
+  await renew(setting, [run_id], first - 10_000)
+  t.is(await openUntil(), first + limits.permitSeconds * 1000, 'one that comes late shortens nothing')
+})

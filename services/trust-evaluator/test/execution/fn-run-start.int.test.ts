@@ -280,3 +280,18 @@ test.serial('runs, verdicts and links are append-only, for the superuser too', a
     }
   }
 })
+
+test('a run that names another account’s submission waits for nobody who holds it', async (t) => {
+  const [mine, other] = [await addSetting(world), await addSetting(world)]
+  const submission_id = await addSubmission(world, other.lenser)
+  const holder = await world.owner.connect()
+  await holder.query('BEGIN')
+  await holder.query('SELECT FROM battles.submissions WHERE id = $1 FOR UPDATE', [submission_id])
+  const outcome = await Promise.race([
+    world.send(mine.device, runStart({ submission_id })),
+    new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 10_000)),
+  ])
+  await holder.query('ROLLBACK')
+  holder.release()
+  t.is(outcome?.code, 'unknown_submission')
+})
