@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { withClient } from '@lenserfight/local'
@@ -297,6 +297,21 @@ test.serial(
     t.is((await example(machine, '2-local-agent.ts', 'words.txt')).out, '3 words; net/fetch: failed\n')
   },
 )
+
+test.serial('a command that runs when its device is taken out of service is ended, with what it started', async (t) => {
+  const { machine } = t.context
+  const script = 'sh -c "echo \\$\\$ > child.pid; sleep 300; :" & wait'
+  const command = machine.lfStarted(['run', '--', 'sh', '-c', script])
+  await until(async () => existsSync(join(machine.home, 'child.pid')), 'that the child runs')
+  const child = Number(readFileSync(join(machine.home, 'child.pid'), 'utf8'))
+  await machine.ask('gateway', 'suspend-device', 'machine', '--yes', '--reason', 'test')
+  const ran = await command.ended
+  t.is(ran.code, 5, ran.stderr)
+  t.regex(ran.stderr, /the command is ended\. device_unhealthy: /)
+  t.false(existsSync(`/proc/${child}`) && !/^State:\s+Z/m.test(readFileSync(`/proc/${child}/status`, 'utf8')))
+  await machine.ask('gateway', 'reinstate-device', 'machine', '--yes')
+  await until(async () => (await machine.status()).trust_level === 'approved', 'that it may run again')
+})
 
 test.serial('RH-3: a device that its owner suspended starts nothing, permits or not', async (t) => {
   const { machine, runner } = t.context
