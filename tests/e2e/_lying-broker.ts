@@ -25,8 +25,11 @@ const pretend = (client: Socket, manner: 'admit' | 'refuse'): void => {
 /** Stands between clients and the real broker, and lies as it is told to. */
 export class LyingBroker {
   manner: Manner = 'honest'
+  /** How many the real broker did not admit, and gave up that connection for it. */
+  refused = 0
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
+  readonly #held = new Set<Socket>()
 
   private constructor(port: number) {
     this.#server = createServer((client) => this.#serve(client, port))
@@ -49,6 +52,18 @@ export class LyingBroker {
     if (hangUp) for (const socket of this.#sockets) socket.destroy()
   }
 
+  /**
+   * Lets nothing through any more on the connections that stand, and keeps them open, whatever the real broker does; others
+   * are served.
+   * @returns cuts them
+   */
+  hold(): () => void {
+    for (const socket of this.#sockets) this.#held.add(socket)
+    return () => {
+      for (const socket of this.#held) socket.destroy()
+    }
+  }
+
   #serve(client: Socket, port: number): void {
     this.#keep(client)
     if (this.manner === 'drop') client.destroy()
@@ -58,18 +73,31 @@ export class LyingBroker {
 
   #pass(client: Socket, port: number): void {
     const real = this.#keep(connect(port, '127.0.0.1'))
-    client.pipe(real)
-    real.on('data', (chunk) => {
-      if (this.manner !== 'mute') client.write(chunk)
+    const isHeld = (): boolean => this.#held.has(client)
+    let isRefused = false
+    client.on('data', (chunk) => {
+      if (!isHeld()) real.write(chunk)
     })
-    real.on('close', () => client.destroy())
-    client.on('close', () => real.destroy())
+    real.on('data', (chunk) => {
+      if (this.manner === 'mute' || isHeld()) return
+      isRefused ||= chunk.includes("-ERR 'Authorization Violation'")
+      client.write(chunk)
+    })
+    // What was said last arrives.
+    real.on('close', () => isHeld() || client.end())
+    client.on('close', () => {
+      if (isRefused) this.refused += 1
+      real.destroy()
+    })
   }
 
   #keep(socket: Socket): Socket {
     this.#sockets.add(socket)
     socket.on('error', () => {})
-    socket.on('close', () => this.#sockets.delete(socket))
+    socket.on('close', () => {
+      this.#sockets.delete(socket)
+      this.#held.delete(socket)
+    })
     return socket
   }
 

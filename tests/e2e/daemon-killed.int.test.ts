@@ -1,10 +1,11 @@
 import { join } from 'node:path'
-import { connectDaemon, type DaemonClient } from '@lenserfight/daemon/client'
+import { connectDaemon, type DaemonClient, enrolledOf } from '@lenserfight/daemon/client'
 import { withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
 import { testStack } from '@lenserfight/testkit/stack'
 import anyTest, { type TestFn } from 'ava'
-import { Machine, until } from './_machine.ts'
+import { LyingBroker } from './_lying-broker.ts'
+import { Machine, until, withSettings } from './_machine.ts'
 
 const test = anyTest as TestFn<{ stack: Stack; machine: Machine }>
 const hash = 'A'.repeat(43)
@@ -128,5 +129,50 @@ onLinux(
     const runIds = await startRuns(client)
     t.is(new Set(runIds).size, 8)
     t.deepEqual(await countOf(stack, runIds, []), { attestations: 0, results: 0 })
+  },
+)
+
+onLinux(
+  'a challenge that a full disk kept from being answered, and a revocation that it kept from being noted, are when there is room',
+  async (t) => {
+    t.timeout(240_000)
+    const { stack, machine: other } = t.context
+    const machine = new Machine(stack, 'dora-2')
+    t.teardown(() => machine.end('SIGTERM'))
+    const broker = await LyingBroker.start(stack.nats.port)
+    t.teardown(() => broker.stop())
+    await machine.login('dora')
+    const { device_id } = await machine.ask<{ device_id: string }>('gateway', 'identity', 'init', '--name', 'second')
+    const challenge = withSettings(machine, (settings) => {
+      settings.update('descriptor', (kept) => kept && { ...kept, url: broker.url })
+      return enrolledOf(settings.get('identity'))?.challenge_op as string
+    })
+    const outcomeOf = async (op_id: string) =>
+      (await machine.askDaemon('operation.wait', { op_id, timeout_ms: 0 })).outcome as { code?: string } | null
+
+    broker.become('drop')
+    await machine.serve()
+    const { pid } = await machine.askDaemon('status', {})
+    machine.fillDisk(true)
+    broker.become('honest')
+    await until(async () => /"event":"status_failed".*"state_unwritable"/.test(machine.log), 'that it says why')
+    t.is((await machine.status()).trust_level, 'pending')
+    await t.throwsAsync(outcomeOf(challenge), { code: 'unknown_operation' })
+    machine.fillDisk(false)
+    await machine.untilChallengeAnswered()
+
+    broker.become('drop')
+    await until(async () => (await machine.status()).connection === 'disconnected')
+    const params = { attestation: attestationOf(crypto.randomUUID(), Date.now()), timeout_ms: 0 }
+    const owed = String((await machine.askDaemon('run.complete', params)).op_id)
+    await other.ask('gateway', 'revoke-device', device_id, '--yes')
+    machine.fillDisk(true)
+    broker.become('honest')
+    await until(async () => machine.log.includes('"event":"standing_unkept"'), 'that it cannot keep what that means')
+    t.is((await machine.status()).trust_level, 'revoked')
+    t.is(await outcomeOf(owed), null)
+    machine.fillDisk(false)
+    await until(async () => (await outcomeOf(owed))?.code === 'device_revoked', 'the end of what it can send no more')
+    t.is((await machine.askDaemon('status', {})).pid, pid, 'the same daemon')
   },
 )

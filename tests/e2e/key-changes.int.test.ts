@@ -228,6 +228,30 @@ test.serial('reprove: killed at any moment and taken again, it is one change and
   t.true([number, number + 1].includes(await untilSettled(t)))
 })
 
+test.serial('what becomes of a connection that was left says nothing of the one in its place', async (t) => {
+  const { machine, broker } = t.context
+  const { refused } = broker
+  // Nobody there is told that the former key is cut: the daemon leaves for the new one first.
+  const cut = broker.hold()
+  await machine.ask('gateway', 'identity', 'reprove')
+  await until(async () => !identityOf(machine).changes?.length, 'the new key')
+  // Another key is kept, which the gateway was not asked for yet: of a refusal, keys take turns.
+  await machine.askDaemon('identity.prepare', {})
+  const { length } = machine.log
+  cut()
+  await until(async () => broker.refused > refused, 'that the former key is refused')
+  const { connection, code } = await machine.status()
+  t.deepEqual([connection, code], ['connected', null])
+  t.false(machine.log.slice(length).includes('"event":"key_tried"'))
+
+  broker.become('refuse')
+  await until(async () => (await machine.status()).code === 'connection_refused')
+  await until(async () => machine.log.slice(length).includes('"event":"key_tried"'), 'that keys take turns')
+  broker.become('honest')
+  await machine.ask('gateway', 'identity', 'reprove')
+  await untilSettled(t)
+})
+
 test.serial('R7: starts and orderly stops are in the account’s chain, and refusals with their code', async (t) => {
   const { machine, stack, device } = t.context
   await machine.end('SIGTERM')
