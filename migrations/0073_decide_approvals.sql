@@ -43,6 +43,8 @@ DECLARE
   c_most_bytes CONSTANT bigint := 192 * 1024;
   c_most_rows CONSTANT int := 500;
   v_request devices.request := devices.fn_request_open(p_envelope, 'approvals', false);
+  -- Of one run alone, so that none is out of reach behind others.
+  v_run uuid := (v_request.parts).body ->> 'run_id';
   v_approvals jsonb;
   v_more boolean;
 BEGIN
@@ -53,6 +55,7 @@ BEGIN
     SELECT a AS approval, row_number() OVER (ORDER BY a.expires_at, a.run_id) AS place
       FROM agents.approvals a
      WHERE a.lenser_id = v_request.lenser_id AND a.decision IS NULL AND a.expires_at > now()
+       AND (v_run IS NULL OR a.run_id = v_run)
      ORDER BY place
      LIMIT c_most_rows
   ), past AS (
@@ -60,6 +63,7 @@ BEGIN
       FROM agents.approvals a
      WHERE a.lenser_id = v_request.lenser_id AND a.requested_at > now() - interval '7 days'
        AND (a.decision IS NOT NULL OR a.expires_at <= now())
+       AND (v_run IS NULL OR a.run_id = v_run)
      ORDER BY place
      LIMIT c_most_rows
   ), own AS (

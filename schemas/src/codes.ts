@@ -43,7 +43,11 @@ export const reasons = {
     message: 'The envelope was signed for another gateway. Check which gateway this machine is enrolled with.',
   },
   unsupported_kind: { next: 'stop', message: 'This gateway has no use for that kind of message.' },
-  malformed_body: { next: 'stop', message: 'The envelope’s body does not have the form that its kind requires.' },
+  malformed_body: {
+    next: 'stop',
+    message:
+      'The envelope’s body does not have the form that its kind requires. Correct what is named, or update the program.',
+  },
   unknown_device: {
     next: 'wait',
     message: 'The gateway does not know this key id. Enrol the machine with `lf gateway identity init`.',
@@ -119,13 +123,23 @@ export const reasons = {
   unknown_run: { next: 'stop', message: 'There is no such run.' },
   run_not_owned: { next: 'stop', message: 'The run belongs to another account or another device.' },
   already_attested: { next: 'stop', message: 'The run has an attestation with other content already.' },
-  policy_denied: { next: 'stop', message: 'The account’s policy does not allow this run.', exit: 5 },
+  policy_denied: {
+    next: 'stop',
+    message:
+      'The account’s policy does not allow this run. `lf gateway policy test` says why, and what its owner can do.',
+    exit: 5,
+  },
   approval_required: {
     next: 'wait',
     message: 'The run awaits its owner’s approval, and nothing has run. The owner answers with `lf gateway approvals`.',
     exit: 5,
   },
-  approval_denied: { next: 'stop', message: 'The owner did not approve the run. Nothing has run.', exit: 5 },
+  approval_denied: {
+    next: 'stop',
+    message:
+      'The owner did not approve the run. Nothing has run. `lf gateway approvals` shows why; start it anew if that changes.',
+    exit: 5,
+  },
   approval_expired: {
     next: 'stop',
     message: 'Nobody approved the run in time. Nothing has run. Start it anew and have it approved.',
@@ -146,11 +160,12 @@ export const reasons = {
     message: 'The policy no longer allows the run. It is to be ended; `lf gateway explain` says why.',
     exit: 5,
   },
-  run_ended: { next: 'stop', message: 'The run has ended: it was attested.' },
+  run_ended: { next: 'stop', message: 'The run has ended: it was attested. Start another.' },
   run_limit: { next: 'wait', message: 'This device has as many runs under way as it may. Wait until one ends.' },
   tool_denied: {
     next: 'stop',
-    message: 'The account’s policy does not allow that tool. It must not be used.',
+    message:
+      'The account’s policy does not allow that tool. It must not be used: `lf gateway policy show` lists those that are denied.',
     exit: 5,
   },
   tool_out_of_order: {
@@ -171,10 +186,22 @@ export const reasons = {
     next: 'stop',
     message: 'This machine has no such operation, or forgot it. `lf run` says the id of one that is still on its way.',
   },
-  unknown_runner: { next: 'stop', message: 'This account has no such runner.' },
-  unknown_contender: { next: 'stop', message: 'This account has no such contender.' },
-  unknown_submission: { next: 'stop', message: 'This account has no such submission.' },
-  unknown_version: { next: 'stop', message: 'This account has no such lens version.' },
+  unknown_runner: {
+    next: 'stop',
+    message: 'This account has no such runner. `lf gateway runners` lists yours, with their ids.',
+  },
+  unknown_contender: {
+    next: 'stop',
+    message: 'This account has no such contender. Its id is the platform’s: look there under your battles.',
+  },
+  unknown_submission: {
+    next: 'stop',
+    message: 'This account has no such submission. Its id is the platform’s: look there under your battles.',
+  },
+  unknown_version: {
+    next: 'stop',
+    message: 'This account has no such lens version. Its id is the platform’s: look there under your lenses.',
+  },
   submission_taken: { next: 'stop', message: 'The submission is linked to another run already.' },
 
   device_name_taken: {
@@ -328,7 +355,8 @@ export const reasons = {
   port_in_use: { next: 'stop', message: 'Another program listens on that port. Choose another with --port.' },
   workspace_paused: {
     next: 'wait',
-    message: 'The account’s runners are paused (runner_paused). The daemon may start when its owner lifts that.',
+    message:
+      'The account’s runners are paused (runner_paused). Its owner lifts that with `lf gateway policy set --lenser-paused off`.',
     exit: 5,
   },
   outbox_full: {
@@ -339,7 +367,7 @@ export const reasons = {
     next: 'stop',
     message: 'The state folder cannot be written. Check the disk’s space and permissions.',
   },
-  input_unreadable: { next: 'stop', message: 'A named input file cannot be read.' },
+  input_unreadable: { next: 'stop', message: 'A named input file cannot be read. Check its name and permissions.' },
   command_not_found: { next: 'stop', message: 'The command was not found. Check its name and PATH.' },
   command_not_executable: { next: 'stop', message: 'The command is not an executable file. Check its permissions.' },
   config_invalid: {

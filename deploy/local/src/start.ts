@@ -33,7 +33,7 @@ The gateway is up. It describes itself in ${relative(process.cwd(), description)
 In another terminal (keys are kept in files, since this is a development stack, and go with it):
 
   cd ${quoted(repository)}
-  export PATH="$PWD/edge/cli/bin:$PATH"
+  export PATH="$PWD/edge/cli/bin:$PWD/node_modules/.bin:$PATH"
   export LENSERFIGHT_HOME=${quoted(home)} LF_GATEWAY_KEY_FILE_FALLBACK=1
 
   lf login --dev --as alice${named}
@@ -42,9 +42,10 @@ In another terminal (keys are kept in files, since this is a development stack, 
   lf gateway approve-device my-machine                  # shows the key, and asks
   lf gateway doctor                                     # what is wrong here, if anything is
   lf run -- echo hello                                  # runs, attests, shows the level that the server derived
+  lf gateway explain                                    # what that level rests on, and what is missing
   lf gateway audit verify
 
-Ctrl-C stops everything but that daemon; \`kill %1\` in its terminal does.`
+Ctrl-C, or \`kill -INT ${process.pid}\`, stops everything but that daemon; \`kill %1\` in its terminal does.`
 }
 
 const refuse = (message: string): never => {

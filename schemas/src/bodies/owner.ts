@@ -97,8 +97,8 @@ export const PolicySetBody = operation('policy_set', {
     Type.Array(Type.String({ pattern: '^[A-Za-z0-9*][A-Za-z0-9._:/-]{0,127}\\*?$' }), { maxItems: 256 }),
   ),
 })
-/** Runs that await a person's approval, and those decided of late. */
-export const ApprovalsBody = body('approvals', {})
+/** Runs that await a person's approval, and those decided of late; or one of them, however many there are. */
+export const ApprovalsBody = body('approvals', { run_id: Type.Optional(Uuid) })
 /** A person's answer to a run that awaits one. */
 export const ApprovalDecideBody = operation('approval_decide', {
   run_id: Uuid,

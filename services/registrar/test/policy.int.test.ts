@@ -212,6 +212,17 @@ test('approvals: however many there are, the answer fits into an envelope and sa
   const answer = await list(session)
   t.true(answer.more)
   t.true(answer.approvals.length > 100)
+  const [last] = await world().query<{ run_id: string }>(
+    `SELECT a.run_id FROM agents.approvals a JOIN agents.approvals b USING (lenser_id)
+      WHERE b.run_id = $1 ORDER BY a.expires_at DESC, a.run_id DESC LIMIT 1`,
+    [run_id],
+  )
+  t.false(answer.approvals.some((each) => each.run_id === last?.run_id))
+  const alone = resultOf(await world().ask(session, 'approvals', { run_id: last?.run_id })) as typeof answer
+  t.deepEqual(
+    alone.approvals.map((each) => each.run_id),
+    [last?.run_id],
+  )
   t.true(Buffer.byteLength(JSON.stringify(answer)) < 200 * 1024)
 })
 

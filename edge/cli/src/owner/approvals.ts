@@ -39,9 +39,9 @@ export const approvalsOf = ({ approvals, more }: Readonly<Record<string, unknown
   return { approvals, more: more === true }
 }
 
-/** Runs that await a person, before those that were decided of late. */
-export const listApprovals = async (owner: Owner): Promise<Approvals> =>
-  approvalsOf(await owner.request('approvals', {}))
+/** Runs that await a person, before those that were decided of late; of one run alone where it is named. */
+export const listApprovals = async (owner: Owner, run?: string): Promise<Approvals> =>
+  approvalsOf(await owner.request('approvals', run === undefined ? {} : { run_id: run }))
 
 /** Whether a person can still answer, by this machine's clock; the gateway's decides. @param now milliseconds since 1970 */
 export const isPending = ({ decision, expires_at }: Approval, now = Date.now()): boolean =>
@@ -54,7 +54,8 @@ const whatIsMeant = 'a run’s id, or its first 8 characters or more; `lf gatewa
  * @throws CodedError `unknown_run`, also where several are meant
  */
 export const findApproval = async (owner: Owner, given: string): Promise<Approval> => {
-  const { approvals } = await listApprovals(owner)
+  // A whole id reaches one that a full list has no room for.
+  const { approvals } = await listApprovals(owner, Check(Uuid, given) ? given : undefined)
   const meant = meantBy(approvals, given, { idOf: (each) => each.run_id })
   const waiting = meant.filter(({ decision }) => decision === null)
   const [found, ...others] = waiting.length > 0 ? waiting : meant
