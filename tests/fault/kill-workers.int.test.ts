@@ -23,6 +23,8 @@ const lateOnes = ['trust-evaluator', 'trust-evaluator', 'broker-auth', 'provisio
 
 /** Kills a worker within a wave; some edges connect just then, since a dead broker-auth is nothing to those who stay. */
 const kill = async (worker: Worker, { fleet, t }: Scene): Promise<void> => {
+  // A wave is sent bit by bit, and a quick machine may have answered all that was sent so far.
+  for (const end = Date.now() + 30_000; fleet.inFlight() === 0 && Date.now() < end; ) await sleep(1)
   const inFlight = fleet.inFlight()
   worker.send('SIGKILL')
   t.true(inFlight > 0, 'it was killed under load')
