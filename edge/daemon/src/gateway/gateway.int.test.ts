@@ -184,7 +184,7 @@ test.serial('without a connection no canary is sent, and no more than a few wait
   const waiting = Array.from({ length: 16 }, () => canary.send(90_000, ending.signal))
   await t.throwsAsync(canary.send(90_000, signal), { code: 'rate_limited' })
   ending.abort()
-  for (const each of waiting) await t.throwsAsync(each, { code: 'answer_timeout' })
+  await Promise.all(waiting.map((each) => t.throwsAsync(each, { code: 'answer_timeout' })))
   t.is(counted(), 16)
   canary.detach()
   await t.throwsAsync(canary.send(90_000, signal), { code: 'gateway_unreachable' })
