@@ -85,6 +85,7 @@ BEGIN
            WHERE i.since <= a.recorded_at AND i.until > a.stored_at)),
       'policy_passed', jsonb_build_object(
         'verdict', start.verdict, 'reason', start.reason, 'decision', p.decision, 'decided_at', devices.fn_unix(p.decided_at),
+        'answer_until', devices.fn_unix(p.expires_at), 'answer_expired', p.decision IS NULL AND p.expires_at <= now(),
         'withdrawn_reason', withdrawn.reason, 'withdrawn_at', devices.fn_unix(withdrawn.asked_at),
         'covered_since', devices.fn_unix(cover.since), 'covered_until', devices.fn_unix(cover.until),
         'claimed_start_at', devices.fn_unix(a.started_at), 'claimed_end_at', devices.fn_unix(a.ended_at),

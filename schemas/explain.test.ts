@@ -3,9 +3,16 @@ import {
   type DeviceFact,
   deviceFactSentences,
   deviceFacts,
+  type ExecutionExplanation,
   type ExecutionFact,
   type Explanation,
   executionFacts,
+  isNotYet,
+  outcomeOf,
+  type PolicyReason,
+  policyReasons,
+  policyRemedies,
+  policySentences,
   remedyOf,
 } from './src/index.ts'
 
@@ -62,4 +69,90 @@ test('a runner’s name that a shell would read otherwise is not put into a comm
 
 test('every rule of the device ladder has its sentence', (t) => {
   t.deepEqual(Object.keys(deviceFactSentences), [...deviceFacts])
+})
+
+/** A run that nothing was attested of, with what the policy said of it. */
+const unattested = (
+  policy: Values,
+  first: ExecutionFact = 'attested',
+  attested: Values = {},
+): ExecutionExplanation => ({
+  ...(failedExecution(first) as ExecutionExplanation),
+  rules: [
+    { level: 'device_verified', fact: 'attested', holds: false, inputs: { attestation_id: null, ...attested } },
+    { level: 'device_verified', fact: 'heartbeat_fresh', holds: false, inputs: {} },
+    { level: 'runner_verified', fact: 'runner_named', holds: false, inputs: {} },
+    { level: 'fully_trusted', fact: 'policy_passed', holds: false, inputs: policy },
+  ],
+})
+const asked = { verdict: 'require_approval', reason: 'approval_default_require_human', decision: null }
+
+test('a run that the policy refused has the reason and what ends it, before any rule of the ladder', (t) => {
+  for (const [verdict, reason, command] of [
+    ['deny', 'budget_used_up', 'lf gateway policy set --daily-runs N'],
+    ['deny', 'kill_switch', null],
+    ['pause', 'runner_paused', 'lf gateway policy set --lenser-paused off'],
+  ] as const) {
+    for (const first of ['attested', 'contender_is_agent'] as const) {
+      const explanation = unattested({ verdict, reason }, first)
+      t.is(outcomeOf(explanation), `refused: ${policySentences[reason]} (${reason}). Nothing ran.`)
+      t.deepEqual(remedyOf(explanation), policyRemedies[reason])
+      t.is(remedyOf(explanation)?.command, command)
+    }
+  }
+})
+
+test('a run that a person did not let begin says so, and how it may yet run', (t) => {
+  const told = (policy: Values) => {
+    const explanation = unattested({ ...asked, ...policy })
+    return [outcomeOf(explanation), remedyOf(explanation)?.command]
+  }
+  const waits = 'not decided yet: each run awaits a person (approval_default_require_human). Nothing ran yet.'
+  t.deepEqual(told({ answer_expired: false }), [waits, `lf gateway approvals approve ${id}`])
+  const denied = 'denied: a person denied it (approval_denied). Nothing ran.'
+  t.deepEqual(told({ decision: 'deny', answer_expired: false }), [denied, 'lf run -- COMMAND'])
+  const expired = 'expired: nobody answered in time (approval_expired). Nothing ran.'
+  t.deepEqual(told({ answer_expired: true }), [expired, 'lf run -- COMMAND'])
+})
+
+test('of a run that was let begin and attested nothing, the outbox of its machine tells more', (t) => {
+  for (const [policy, said] of [
+    [{ verdict: 'allow', reason: 'approval_default_allow' }, /^allowed: .* Nothing is attested\.$/],
+    [{ ...asked, decision: 'approve', answer_expired: false }, /^approved: .*\(approved\)\. Nothing is attested\.$/],
+    [{ verdict: 'allow', reason: 'approval_default_allow', withdrawn_reason: 'kill_switch' }, /withdrawn: .*\(kill_sw/],
+  ] as const) {
+    t.regex(outcomeOf(unattested(policy)) ?? '', said)
+    t.is(remedyOf(unattested(policy))?.command, 'lf gateway status')
+    t.regex(remedyOf(unattested(policy))?.sentence ?? '', /started and never completed/)
+    t.regex(
+      remedyOf(unattested(policy, 'contender_is_agent'))?.command ?? '',
+      /--runner/,
+      'what failed before goes first',
+    )
+  }
+})
+
+test('what was attested, or never asked for, has no such outcome', (t) => {
+  const policy = { verdict: 'deny', reason: 'kill_switch' }
+  t.is(outcomeOf(unattested(policy, 'attested', { attestation_id: id })), null)
+  t.is(outcomeOf(unattested({})), null)
+  t.is(outcomeOf(failedExecution('policy_passed', policy)), null)
+  t.is(outcomeOf(failedDevice('owner_approved')), null)
+})
+
+test('what only an attestation can show is not yet, unless the run is known never to have begun', (t) => {
+  const notYet = (policy: Values, more: object = {}): string[] => {
+    const explanation = { ...unattested(policy), ...more } as Explanation
+    return explanation.rules.filter((rule) => isNotYet(explanation, rule)).map(({ fact }) => fact)
+  }
+  t.deepEqual(notYet(asked), ['heartbeat_fresh', 'policy_passed'])
+  t.deepEqual(notYet({ verdict: 'deny', reason: 'kill_switch' }), ['heartbeat_fresh'])
+  const [attested, ...rest] = unattested(asked).rules
+  t.deepEqual(notYet(asked, { rules: [{ ...attested, holds: true }, ...rest] }), [])
+})
+
+test('every reason of the policy has its sentence, and whatever stands against a run what ends it', (t) => {
+  t.deepEqual(Object.keys(policySentences).sort(), [...policyReasons].sort())
+  const ended = policyReasons.filter((reason) => policyRemedies[reason] === undefined)
+  t.deepEqual(ended, ['approval_default_allow', 'approved'] satisfies PolicyReason[])
 })

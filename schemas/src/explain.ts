@@ -1,6 +1,14 @@
 import Type, { type Static } from 'typebox'
 import { Nullable, UnixSeconds, Uuid } from './bodies/common.ts'
-import { deviceLevels, type ExecutionFact, executionFacts, executionLevels } from './ladders.ts'
+import {
+  deviceLevels,
+  type ExecutionFact,
+  executionFacts,
+  executionLevels,
+  type PolicyReason,
+  policyReasons,
+} from './ladders.ts'
+import { policyRemedies, policySentences, type Remedy } from './policy-words.ts'
 
 /** What a device's level rests on, in the ladder's order (trust model, Device trust ladder). */
 export const deviceFacts = [
@@ -76,12 +84,6 @@ export type ExecutionExplanation = Static<typeof ExecutionExplanation>
 export type DeviceExplanation = Static<typeof DeviceExplanation>
 export type Explanation = ExecutionExplanation | DeviceExplanation
 
-/** What would raise a level: a sentence for people, and the one command, where there is one. */
-export interface Remedy {
-  readonly sentence: string
-  readonly command: string | null
-}
-
 type Values = Readonly<Record<string, unknown>>
 /** @param inputs what the rule was judged by @param subject what is explained */
 type Fix = (inputs: Values, subject: Values) => Remedy
@@ -93,7 +95,8 @@ const advise =
   () => ({ sentence, command })
 
 const unattested: Fix = (_, { run_id }) => ({
-  sentence: 'No attestation of it was stored. Whatever this machine still has to tell the gateway, its outbox shows.',
+  sentence:
+    'It is under way, or it was started and never completed, or its device no longer waited. What its machine still has to tell the gateway, the outbox there shows.',
   command: typeof run_id === 'string' ? `lf gateway status` : null,
 })
 
@@ -228,13 +231,85 @@ const deviceFixes: Readonly<Record<DeviceFact, (id: string, inputs: Values) => R
 
 const isOfDevice = (explanation: Explanation): explanation is DeviceExplanation => explanation.kind === 'device'
 
-/** What would raise the level: for the first rule that failed. Null at the top. Pure. */
+/** How far a run came that nothing was attested of, with the policy's word on it. */
+interface Unattested {
+  readonly state: 'refused' | 'awaiting' | 'denied' | 'expired' | 'allowed' | 'approved' | 'withdrawn'
+  readonly reason: PolicyReason
+}
+
+const inputsOf = ({ rules }: Explanation, fact: ExecutionFact | DeviceFact): Values =>
+  rules.find((rule) => rule.fact === fact)?.inputs ?? {}
+
+/** Undefined where something was attested, or nothing was asked to run. */
+const unattestedOf = (explanation: Explanation): Unattested | undefined => {
+  const attested = explanation.rules.find(({ fact }) => fact === 'attested')
+  if (attested === undefined || attested.holds || typeof attested.inputs.attestation_id === 'string') return undefined
+  const { verdict, reason, decision, answer_expired, withdrawn_reason } = inputsOf(explanation, 'policy_passed')
+  const told = (state: Unattested['state'], why: unknown): Unattested | undefined => {
+    const known = policyReasons.find((each) => each === why)
+    return known && { state, reason: known }
+  }
+  if (verdict === 'deny' || verdict === 'pause') return told('refused', reason)
+  if (verdict === 'require_approval' && decision !== 'approve') {
+    if (decision === 'deny') return told('denied', 'approval_denied')
+    return answer_expired === true ? told('expired', 'approval_expired') : told('awaiting', reason)
+  }
+  if (typeof withdrawn_reason === 'string') return told('withdrawn', withdrawn_reason)
+  return verdict === 'require_approval' ? told('approved', 'approved') : told('allowed', reason)
+}
+
+const neverRan = (unattested: Unattested | undefined): boolean =>
+  unattested?.state === 'refused' || unattested?.state === 'denied' || unattested?.state === 'expired'
+
+const stateWords: Record<Unattested['state'], string> = {
+  refused: 'refused',
+  awaiting: 'not decided yet',
+  denied: 'denied',
+  expired: 'expired',
+  allowed: 'allowed',
+  approved: 'approved',
+  withdrawn: 'allowed at first, then withdrawn',
+}
+
+/** What became of a run that nothing was attested of, for people; null where something was. Pure. */
+export const outcomeOf = (explanation: Explanation): string | null => {
+  const unattested = unattestedOf(explanation)
+  if (unattested === undefined) return null
+  const { state, reason } = unattested
+  const ran = neverRan(unattested) ? 'Nothing ran.' : state === 'awaiting' ? 'Nothing ran yet.' : 'Nothing is attested.'
+  return `${stateWords[state]}: ${policySentences[reason]} (${reason}). ${ran}`
+}
+
+const judgedOfAttestation: ReadonlySet<string> = new Set<ExecutionFact>([
+  ...['device_trusted', 'heartbeat_fresh', 'version_unchanged', 'binding_active', 'signed', 'gateway_verified'],
+  ...['policy_passed', 'workflow_hash', 'lens_hash'],
+] as ExecutionFact[])
+
+/** Whether a rule fails for want of an attestation alone, and not by what is known. Pure. */
+export const isNotYet = (explanation: Explanation, { fact, holds }: Explanation['rules'][number]): boolean => {
+  const isUnattested = explanation.rules.some((rule) => rule.fact === 'attested' && !rule.holds)
+  if (holds || !isUnattested || !judgedOfAttestation.has(fact)) return false
+  return fact !== 'policy_passed' || !neverRan(unattestedOf(explanation))
+}
+
+/** What ends what keeps a run from beginning at all; undefined where nothing does. */
+const obstacleOf = (explanation: Explanation): Remedy | undefined => {
+  const unattested = unattestedOf(explanation)
+  if (unattested === undefined) return undefined
+  const remedy = policyRemedies[unattested.reason]
+  if (neverRan(unattested)) return remedy
+  if (unattested.state !== 'awaiting' || remedy === undefined) return undefined
+  const { run_id } = explanation.subject
+  return { ...remedy, command: `lf gateway approvals approve ${quoted(run_id, 'RUN')}` }
+}
+
+/** What would raise the level: what lets the run begin, else for the first rule that failed. Null at the top. Pure. */
 export const remedyOf = (explanation: Explanation): Remedy | null => {
-  const { first_failed: fact, rules, subject, id } = explanation
+  const { first_failed: fact, subject, id } = explanation
   if (fact === null) return null
-  const inputs = rules.find((rule) => rule.fact === fact)?.inputs ?? {}
+  const inputs = inputsOf(explanation, fact)
   if (isOfDevice(explanation)) return deviceFixes[fact as DeviceFact](id, inputs)
-  const remedy = executionFixes[fact as ExecutionFact](inputs, subject)
+  const remedy = obstacleOf(explanation) ?? executionFixes[fact as ExecutionFact](inputs, subject)
   const command = remedy.command?.replace('SUBMISSION', id) ?? null
   return { ...remedy, command }
 }

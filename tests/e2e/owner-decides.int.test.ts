@@ -132,7 +132,7 @@ test.serial(
   async (t) => {
     const { machine, stranger } = t.context
     t.deepEqual(codeOf(await stranger.lf(['gateway', 'explain'])), [1, 'usage'], 'it ran nothing')
-    t.deepEqual(codeOf(await machine.lf(['gateway', 'explain', 'nobody'])), [1, 'device_not_found'])
+    t.deepEqual(codeOf(await machine.lf(['gateway', 'explain', 'nobody'])), [1, 'nothing_to_explain'])
     const { runner_id } = await machine.ask<{ runner_id: string }>('gateway', 'runners', 'bind', 'nightly')
     const report = join(machine.home, 'report.json')
     const ran = await machine.lf(['run', '--report', report, '--runner', runner_id, '--', 'true'])
@@ -145,10 +145,10 @@ test.serial(
     t.is(told.first_failed, failed?.fact ?? null)
     t.not(told.remedy, null)
     const { stdout } = await machine.lf(['gateway', 'explain', run_id])
-    t.true(stdout.startsWith(`Run      ${run_id}\n`))
+    t.true(stdout.startsWith(`Run        ${run_id}\n`))
     t.is(stdout.match(/← the first that failed/g)?.length, 1, stdout)
     t.regex(stdout, new RegExp(`✗ ${failed?.fact}: .*← the first that failed`))
-    t.true(stdout.includes(`\nNext     ${told.remedy?.sentence}\n`))
+    t.true(stdout.includes(`\nNext       ${told.remedy?.sentence}\n`))
     t.false(stdout.includes('\u001b'), 'no colours but on a terminal')
 
     t.like(await machine.ask('gateway', 'explain', 'build'), { kind: 'device', id: device, level: 'approved' })
@@ -210,6 +210,9 @@ test.serial('a pause is told once by the doctor: where it is said how to lift it
 test.serial('a run that awaits a person is shown, and approved once', async (t) => {
   const { machine, stranger } = t.context
   const { run, ended } = await beginRun(machine)
+  const awaiting = (await machine.lf(['gateway', 'explain', run])).stdout
+  t.regex(awaiting, /\nOutcome +not decided yet: .*Nothing ran yet\.\n/)
+  t.regex(awaiting, new RegExp(`\\n +lf gateway approvals approve ${run}\\n$`))
   const listed = (await machine.lf(['gateway', 'approvals'])).stdout
   t.regex(listed, new RegExp(`\\n${run} .* build .* awaits you, expires in `))
   t.true(listed.includes(`lf gateway approvals approve ${run}`))
@@ -261,6 +264,22 @@ test.serial('a run is denied with why, and a list that is watched shows it until
     { decision: 'deny', reason: 'not tonight' },
   )
   t.is((await ended).code, 5)
+  const why = (await machine.lf(['gateway', 'explain', run])).stdout
+  t.regex(why, /\nOutcome +denied: a person denied it \(approval_denied\)\. Nothing ran\.\n/)
+  t.regex(why, /\n +lf run -- COMMAND\n$/)
+})
+
+test.serial('of a run that the policy refused, explain says what the policy’s own test says', async (t) => {
+  const { machine } = t.context
+  await machine.ask('gateway', 'policy', 'set', '--daily-runs', '0')
+  t.is((await machine.lf(['run', '--', 'true'])).code, 5)
+  const { stdout } = await machine.lf(['gateway', 'explain'])
+  t.regex(stdout, /\nOutcome +refused: the runs of today are used up \(budget_used_up\)\. Nothing ran\.\n/)
+  t.regex(stdout, /\n {4}· heartbeat_fresh \(not yet\): /)
+  const { remedy } = await machine.ask<Explained>('gateway', 'explain')
+  const tested = (await machine.lf(['gateway', 'policy', 'test'])).stdout
+  t.true(tested.includes(`\n${remedy?.sentence} \`${remedy?.command}\`.\n`), tested)
+  await machine.ask('gateway', 'policy', 'set', '--daily-runs', 'none')
 })
 
 test.serial('of a revoked device the doctor tells what to do once', async (t) => {

@@ -2,6 +2,7 @@ import test from 'ava'
 import { describe, listLines, rowOf } from '../src/approvals/describe.ts'
 import { createOutput } from '../src/output.ts'
 import { type Approval, approvalsOf } from '../src/owner/approvals.ts'
+import { severalMeant } from '../src/owner/find.ts'
 
 const output = createOutput({ json: false, colours: false, results: 1 })
 const now = Date.parse('2026-11-21T10:00:00Z')
@@ -66,4 +67,11 @@ test('what is no list of runs is not shown as one', (t) => {
   for (const wrong of [{}, { approvals: [{}] }, { approvals: [{ ...waiting, decision: 'maybe' }] }]) {
     t.throws(() => approvalsOf(wrong), { code: 'internal_error' })
   }
+})
+
+test('a beginning of several ids is told as what it is, and not as a run that there is not', (t) => {
+  const { code, message } = severalMeant('01a1ff49\u001b', [id('a'), id('b')])
+  t.is(code, 'usage')
+  const said = `01a1ff49\ufffd is the beginning of several: ${id('a')}, ${id('b')}; give more of it`
+  t.true(message.endsWith(`(${said})`), message)
 })

@@ -37,10 +37,10 @@ const told = (more: object = {}, fix: typeof remedy | null = remedy): string[] =
 
 test('a level is told rule by rule, with what each was judged by, the first that failed, and what to do', (t) => {
   t.deepEqual(told(), [
-    `Run      ${id('a')}`,
-    '         label make · device name build · started 2026-11-21 09:58 UTC',
-    'Level    agent_verified',
-    'Judged   2026-11-21 09:59 UTC, 60 s ago',
+    `Run        ${id('a')}`,
+    '           label make · device name build · started 2026-11-21 09:58 UTC',
+    'Level      agent_verified',
+    'Judged     2026-11-21 09:59 UTC, 60 s ago',
     '  ✓ account_verified',
     '    ✓ requester_is_submitter: the run was asked for by the account that submits it',
     '        requester 019d3c5e',
@@ -51,9 +51,9 @@ test('a level is told rule by rule, with what each was judged by, the first that
     '  · fully_trusted',
     '    ✗ policy_passed: the policy allowed the run from its start to its end, it is what was permitted, and its tool log is whole',
     '        tools a, b · denied 0 · whole yes',
-    'Before   unverified, 2026-11-21 08:59 UTC, 61 min ago',
-    'Next     Keep the daemon running.',
-    '         lf gateway serve',
+    'Before     unverified, 2026-11-21 08:59 UTC, 61 min ago',
+    'Next       Keep the daemon running.',
+    '           lf gateway serve',
   ])
 })
 
@@ -61,6 +61,40 @@ test('what is trusted in full needs nothing, and says so by saying nothing more'
   const rules = answer.rules.map((rule) => ({ ...rule, holds: true }))
   const lines = told({ level: 'fully_trusted', first_failed: null, rules, history: answer.history.slice(0, 1) }, null)
   t.notRegex(lines.join('\n'), /✗|←|Next|Before/)
+})
+
+test('a submission’s id stands apart from its label', (t) => {
+  t.is(told({ kind: 'submission' })[0], `Submission ${id('a')}`)
+})
+
+test('what holds shows nothing that there is not', (t) => {
+  const [rule] = answer.rules
+  const lines = told({ rules: [{ ...rule, inputs: { requester: '019d3c5e', contender_id: null } }] })
+  t.true(lines.includes('        requester 019d3c5e'))
+})
+
+test('a run that never began says so first, and what only an attestation shows is not yet', (t) => {
+  const rules = [
+    { level: 'device_verified', fact: 'attested', holds: false, inputs: { attestation_id: null } },
+    { level: 'device_verified', fact: 'heartbeat_fresh', holds: false, inputs: { runner_id: null } },
+    {
+      level: 'fully_trusted',
+      fact: 'policy_passed',
+      holds: false,
+      inputs: { verdict: 'deny', reason: 'budget_used_up', decision: null },
+    },
+  ]
+  const lines = told({ rules, first_failed: 'attested' })
+  t.is(lines[2], 'Outcome    refused: the runs of today are used up (budget_used_up). Nothing ran.')
+  t.deepEqual(lines.slice(5, -3), [
+    '  · device_verified',
+    '    ✗ attested: an attestation of this run is on record  ← the first that failed',
+    '        attestation none',
+    '    · heartbeat_fresh (not yet): a heartbeat of the runner, or of the device where no runner is named, was stored in the five minutes before',
+    '  · fully_trusted',
+    '    ✗ policy_passed: the policy allowed the run from its start to its end, it is what was permitted, and its tool log is whole',
+    '        verdict deny · reason budget_used_up · decision none',
+  ])
 })
 
 test('a level is reached where those before it are', (t) => {
@@ -80,10 +114,10 @@ test('a device is told by its own ladder; what it earned once it keeps', (t) => 
   const history = [{ level: 'trusted', reason: null, at: null }]
   const more = { kind: 'device', level: 'trusted', first_failed: null, subject: { name: 'build' }, rules, history }
   t.deepEqual(told(more, null), [
-    `Device   ${id('a')}`,
-    '         name build',
-    'Level    trusted',
-    'Judged   2026-11-21 09:59 UTC, 60 s ago',
+    `Device     ${id('a')}`,
+    '           name build',
+    'Level      trusted',
+    'Judged     2026-11-21 09:59 UTC, 60 s ago',
     '  ✓ approved',
     '    ✓ owner_approved: its owner approved it',
     '        approved 2026-11-21 09:59 UTC',

@@ -1,11 +1,11 @@
-import { CodedError, policyReasons, policyVerdicts } from '@lenserfight/schemas'
+import { CodedError, policyReasons, policySentences, policyVerdicts } from '@lenserfight/schemas'
 import test from 'ava'
 import { deniedAfter } from '../src/commands/policy.ts'
 import { judgePause, judgePolicy } from '../src/doctor/policy.ts'
 import { createOutput } from '../src/output.ts'
 import { type Policy, policyOf, verdictOf } from '../src/owner/policy.ts'
 import { describePolicy } from '../src/policy/describe.ts'
-import { codeOfVerdict, reasonSentences, sayVerdict } from '../src/policy/words.ts'
+import { codeOfVerdict, sayRemedy, sayVerdict } from '../src/policy/words.ts'
 
 const output = createOutput({ json: false, colours: false, results: 1 })
 const now = Date.parse('2026-11-21T10:00:00Z')
@@ -62,12 +62,15 @@ test('what is no policy, or no verdict, is not shown as one', (t) => {
 })
 
 test('every verdict and every reason is told in words, with its code', (t) => {
-  t.is(new Set(Object.values(reasonSentences)).size, policyReasons.length)
+  t.is(new Set(Object.values(policySentences)).size, policyReasons.length)
   t.deepEqual(Object.keys(codeOfVerdict).sort(), [...policyVerdicts].sort())
   t.is(
     sayVerdict({ verdict: 'require_approval', reason: 'approval_default_require_human' }),
     'require approval: each run awaits a person (approval_default_require_human)',
   )
+  t.is(sayRemedy('runner_paused'), 'As the owner: `lf gateway policy set --lenser-paused off`.')
+  t.is(sayRemedy('kill_switch'), 'It is the platform’s to lift.')
+  t.is(sayRemedy('approval_default_allow'), undefined)
 })
 
 test('the doctor passes where runs go on, warns where each awaits a person, and fails with the code that runs get', (t) => {

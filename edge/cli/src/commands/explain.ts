@@ -3,8 +3,9 @@ import { CodedError, remedyOf, Uuid } from '@lenserfight/schemas'
 import { Check } from 'typebox/value'
 import type { Context } from '../context.ts'
 import { describeExplanation } from '../explain/describe.ts'
+import { plain } from '../output.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
-import { findDevice } from '../owner/devices.ts'
+import { deviceMeant } from '../owner/devices.ts'
 import { askWhy } from '../owner/explain.ts'
 
 /** The newest run of this machine. @throws CodedError `usage` where it knows none */
@@ -16,9 +17,14 @@ const ownNewest = (context: Context): string => {
   return run
 }
 
-/** What is not a whole id means a device. */
-const idOf = async (owner: Owner, given: string): Promise<string> =>
-  Check(Uuid, given) ? given : (await findDevice(owner, given)).device_id
+/** What is not a whole id means a device. @throws CodedError `nothing_to_explain`, `usage` where several are meant */
+const idOf = async (owner: Owner, given: string): Promise<string> => {
+  if (Check(Uuid, given)) return given
+  const device = await deviceMeant(owner, given)
+  if (device !== undefined) return device.device_id
+  const detail = 'runs and submissions are named by their whole id, devices also by name or 8 or more characters of it'
+  throw new CodedError('nothing_to_explain', `${plain(given)}: ${detail}`)
+}
 
 /**
  * `lf gateway explain`: the level of a run, a submission or a device, each rule with what it was judged by, the first that failed,

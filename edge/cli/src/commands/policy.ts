@@ -5,7 +5,7 @@ import { plain } from '../output.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { askPolicy, policyOf, readPolicy } from '../owner/policy.ts'
 import { describePolicy } from '../policy/describe.ts'
-import { codeOfVerdict, reasonFixes, sayVerdict } from '../policy/words.ts'
+import { codeOfVerdict, sayRemedy, sayVerdict } from '../policy/words.ts'
 
 /** `lf gateway policy show`: what the account allows, and how much of it is used up. */
 export const showPolicy = (context: Context): Promise<void> =>
@@ -20,7 +20,7 @@ export const testPolicy = (context: Context, version?: string): Promise<number |
     const { output } = context
     const answer = await askPolicy(owner, version)
     const code = codeOfVerdict[answer.verdict]
-    const fix = reasonFixes[answer.reason]
+    const fix = sayRemedy(answer.reason)
     const mark = code === undefined ? output.good : output.bad
     output.result({ ok: code === undefined, code: code ?? null, ...answer }, [
       mark(sayVerdict(answer)),

@@ -3,13 +3,13 @@ import { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { asOwner } from '../owner/connect.ts'
 import { askPolicy, type PolicyAnswer } from '../owner/policy.ts'
-import { codeOfVerdict, reasonFixes, sayVerdict } from '../policy/words.ts'
+import { codeOfVerdict, sayRemedy, sayVerdict } from '../policy/words.ts'
 import type { Heard } from './gateway.ts'
 
 /** The policy's answer to a run of just now. Pure. */
 export const judgePolicy = (answer: PolicyAnswer): Verdict => {
   const code = codeOfVerdict[answer.verdict]
-  const fix = reasonFixes[answer.reason]
+  const fix = sayRemedy(answer.reason)
   const detail = sayVerdict(answer)
   // Runs do go on where somebody is there to let them.
   if (code === undefined) return { ok: true, detail, data: { ...answer } }

@@ -1,10 +1,20 @@
-import { deviceFactSentences, type Explanation, factSentences, type Remedy } from '@lenserfight/schemas'
+import {
+  deviceFactSentences,
+  type Explanation,
+  factSentences,
+  isNotYet,
+  outcomeOf,
+  type Remedy,
+} from '@lenserfight/schemas'
 import { type Output, plain } from '../output.ts'
 import { relativeTo, timeOf } from '../times.ts'
 
 type Rule = Explanation['rules'][number]
 
 const sentences: Readonly<Record<Rule['fact'], string>> = { ...factSentences, ...deviceFactSentences }
+
+/** A label as wide as the longest, and a space. */
+const labelled = (label = ''): string => label.padEnd(11)
 
 const nameOf = (member: string): string => plain(member.replace(/_(?:at|id)$/, '').replaceAll('_', ' '))
 
@@ -22,16 +32,26 @@ const inputsOf = (inputs: Readonly<Record<string, unknown>>): string =>
     .map(([member, value]) => `${nameOf(member)} ${shownAs(member, value)}`)
     .join(' · ')
 
-const linesOfRule = ({ fact, holds, inputs }: Rule, isFirst: boolean, { good, bad, faint }: Output): string[] => {
-  const judgedBy = inputsOf(inputs)
+const withoutNulls = (inputs: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> =>
+  Object.fromEntries(Object.entries(inputs).filter(([, value]) => value !== null))
+
+const linesOfRule = (explanation: Explanation, rule: Rule, { good, bad, faint }: Output): string[] => {
+  const { fact, holds, inputs } = rule
+  const notYet = isNotYet(explanation, rule)
+  const isFirst = fact === explanation.first_failed
+  // What is missing says why a rule fails, and of one that holds nothing.
+  const judgedBy = inputsOf(holds || notYet ? withoutNulls(inputs) : inputs)
+  const mark = holds ? good('✓') : notYet ? faint('·') : bad('✗')
+  const why = isFirst ? bad('  ← the first that failed') : ''
   return [
-    `    ${holds ? good('✓') : bad('✗')} ${fact}: ${sentences[fact]}${isFirst ? bad('  ← the first that failed') : ''}`,
+    `    ${mark} ${fact}${notYet ? ' (not yet)' : ''}: ${sentences[fact]}${why}`,
     ...(judgedBy === '' ? [] : [faint(`        ${judgedBy}`)]),
   ]
 }
 
 /** The rules by the level that needs them, in the ladder's order. A level is reached where those before it are, too. */
-const linesOfRules = ({ rules, level: current, first_failed }: Explanation, output: Output): string[] => {
+const linesOfRules = (explanation: Explanation, output: Output): string[] => {
+  const { rules, level: current } = explanation
   const all: readonly Rule[] = rules
   const levels = [...new Set(all.map(({ level }) => level))]
   return levels.flatMap((level, index) => {
@@ -39,7 +59,7 @@ const linesOfRules = ({ rules, level: current, first_failed }: Explanation, outp
     const own = all.filter((rule) => rule.level === level)
     return [
       `  ${isReached ? output.good('✓') : output.bad('·')} ${level}`,
-      ...own.flatMap((rule) => linesOfRule(rule, rule.fact === first_failed, output)),
+      ...own.flatMap((rule) => linesOfRule(explanation, rule, output)),
     ]
   })
 }
@@ -50,7 +70,7 @@ const linesOfHistory = ({ history }: Explanation, now: number): string[] => {
   return before.map(({ level, reason, at }, index) => {
     const why = reason === null ? '' : ` (${plain(reason)})`
     const when = at === null ? '' : `, ${timeOf(at)}, ${relativeTo(at, now)}`
-    return `${index === 0 ? 'Before   ' : '         '}${level}${why}${when}`
+    return `${labelled(index === 0 ? 'Before' : '')}${level}${why}${when}`
   })
 }
 
@@ -62,16 +82,20 @@ export const describeExplanation = (
   now = Date.now(),
 ): string[] => {
   const { kind, id, level, evaluated_at, subject, first_failed } = explanation
-  const known = Object.entries(subject).filter(([, value]) => value !== null)
+  const known = inputsOf(withoutNulls(subject))
   const mark = first_failed === null ? output.good : output.bad
+  const outcome = outcomeOf(explanation)
   return [
-    `${`${kind[0]?.toUpperCase()}${kind.slice(1)}`.padEnd(9)}${id}`,
-    ...(known.length === 0 ? [] : [`         ${inputsOf(Object.fromEntries(known))}`]),
-    `Level    ${mark(level)}`,
-    ...(evaluated_at === null ? [] : [`Judged   ${timeOf(evaluated_at)}, ${relativeTo(evaluated_at, now)}`]),
+    `${labelled(`${kind[0]?.toUpperCase()}${kind.slice(1)}`)}${id}`,
+    ...(known === '' ? [] : [`${labelled()}${known}`]),
+    ...(outcome === null ? [] : [`${labelled('Outcome')}${outcome}`]),
+    `${labelled('Level')}${mark(level)}`,
+    ...(evaluated_at === null
+      ? []
+      : [`${labelled('Judged')}${timeOf(evaluated_at)}, ${relativeTo(evaluated_at, now)}`]),
     ...linesOfRules(explanation, output),
     ...linesOfHistory(explanation, now),
-    ...(remedy === null ? [] : [`Next     ${plain(remedy.sentence)}`]),
-    ...(remedy?.command == null ? [] : [`         ${plain(remedy.command)}`]),
+    ...(remedy === null ? [] : [`${labelled('Next')}${plain(remedy.sentence)}`]),
+    ...(remedy?.command == null ? [] : [`${labelled()}${plain(remedy.command)}`]),
   ]
 }

@@ -3,7 +3,7 @@ import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 import { plain } from '../output.ts'
 import type { Owner } from './connect.ts'
-import { meantBy } from './find.ts'
+import { meantBy, severalMeant } from './find.ts'
 
 const Approval = Type.Object({
   run_id: Uuid,
@@ -51,7 +51,7 @@ const whatIsMeant = 'a run’s id, or its first 8 characters or more; `lf gatewa
 
 /**
  * The one listed run that an id or a unique beginning of one (8 characters or more) means, those without an answer before others.
- * @throws CodedError `unknown_run`, also where several are meant
+ * @throws CodedError `unknown_run`; `usage` where several are meant
  */
 export const findApproval = async (owner: Owner, given: string): Promise<Approval> => {
   // A whole id reaches one that a full list has no room for.
@@ -61,8 +61,8 @@ export const findApproval = async (owner: Owner, given: string): Promise<Approva
   const [found, ...others] = waiting.length > 0 ? waiting : meant
   if (found === undefined) throw new CodedError('unknown_run', `${plain(given)}: ${whatIsMeant}`)
   if (others.length === 0) return found
-  throw new CodedError(
-    'unknown_run',
-    `${plain(given)} may be any of ${[found, ...others].map((each) => each.run_id).join(', ')}`,
+  throw severalMeant(
+    given,
+    [found, ...others].map((each) => each.run_id),
   )
 }

@@ -4,7 +4,7 @@ import { Check } from 'typebox/value'
 import { plain } from '../output.ts'
 import { relativeTo } from '../times.ts'
 import type { Owner } from './connect.ts'
-import { meantBy } from './find.ts'
+import { meantBy, severalMeant } from './find.ts'
 
 const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const Device = Type.Object({
@@ -46,16 +46,24 @@ const whatIsMeant = 'an id, its first 8 characters or more, or the name of one t
 const livingName = ({ name, trust_level }: Device): string | undefined => (trust_level === 'revoked' ? undefined : name)
 
 /**
- * The one device that an id, a unique beginning of one (8 characters or more), or the name of a living device means.
- * @throws CodedError `device_not_found`, also where several are meant
+ * The one device that an id, a unique beginning of one (8 characters or more), or the name of a living device means, if any does.
+ * @throws CodedError `usage` where several are meant
  */
-export const findDevice = async (owner: Owner, given: string): Promise<Device> => {
+export const deviceMeant = async (owner: Owner, given: string): Promise<Device | undefined> => {
   const { devices } = await listDevices(owner)
-  const [found, ...others] = meantBy(devices, given, { idOf: (each) => each.device_id, nameOf: livingName })
+  const meant = meantBy(devices, given, { idOf: (each) => each.device_id, nameOf: livingName })
+  if (meant.length <= 1) return meant[0]
+  throw severalMeant(
+    given,
+    meant.map(({ device_id, name }) => `${device_id} ${plain(name)}`),
+  )
+}
+
+/** The one device that is meant. @throws CodedError `device_not_found`, what `deviceMeant` throws */
+export const findDevice = async (owner: Owner, given: string): Promise<Device> => {
+  const found = await deviceMeant(owner, given)
   if (found === undefined) throw new CodedError('device_not_found', `${plain(given)}: ${whatIsMeant}`)
-  if (others.length === 0) return found
-  const meant = [found, ...others].map(({ device_id, name }) => `${device_id} ${plain(name)}`).join(', ')
-  throw new CodedError('device_not_found', `${plain(given)} may be any of ${meant}`)
+  return found
 }
 
 /** When a device was last heard of, for people. */

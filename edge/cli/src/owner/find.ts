@@ -1,3 +1,6 @@
+import { CodedError } from '@lenserfight/schemas'
+import { plain } from '../output.ts'
+
 /** Shorter beginnings of an id would name another thing too soon. */
 export const prefixChars = 8
 
@@ -13,3 +16,7 @@ export const meantBy = <T>(
   const byPrefix = given.length < prefixChars ? [] : all.filter((each) => idOf(each).startsWith(given))
   return [...new Set([...byName, ...byPrefix])]
 }
+
+/** That several are meant, which, and what to do: none of them is taken for the one. */
+export const severalMeant = (given: string, several: readonly string[]): CodedError =>
+  new CodedError('usage', `${plain(given)} is the beginning of several: ${several.join(', ')}; give more of it`)

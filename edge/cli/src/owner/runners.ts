@@ -3,7 +3,7 @@ import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 import { plain } from '../output.ts'
 import type { Owner } from './connect.ts'
-import { meantBy } from './find.ts'
+import { meantBy, severalMeant } from './find.ts'
 
 const Runner = Type.Object({
   runner_id: Uuid,
@@ -40,13 +40,15 @@ const whatIsMeant = 'a name, an id, or its first 8 characters or more; `lf gatew
 
 /**
  * The one runner that a name, an id, or a unique beginning of an id (8 characters or more) means.
- * @throws CodedError `unknown_runner`, also where several are meant
+ * @throws CodedError `unknown_runner`; `usage` where several are meant
  */
 export const findRunner = async (owner: Owner, given: string): Promise<Runner> => {
   const { runners } = await listRunners(owner)
   const [found, ...others] = meantBy(runners, given, { idOf: (each) => each.runner_id, nameOf: (each) => each.name })
   if (found === undefined) throw new CodedError('unknown_runner', `${plain(given)}: ${whatIsMeant}`)
   if (others.length === 0) return found
-  const meant = [found, ...others].map(({ runner_id, name }) => `${runner_id} ${plain(name)}`).join(', ')
-  throw new CodedError('unknown_runner', `${plain(given)} may be any of ${meant}`)
+  throw severalMeant(
+    given,
+    [found, ...others].map(({ runner_id, name }) => `${runner_id} ${plain(name)}`),
+  )
 }
