@@ -5,6 +5,7 @@ import {
   type ExecutionExplanation,
   Explanation,
   executionFacts,
+  outcomeOf,
   remedyOf,
 } from '@lenserfight/schemas'
 import { makeSession } from '@lenserfight/testkit'
@@ -96,6 +97,25 @@ test('the level and its rules are those of the last evaluation, as it is stored'
   t.is(run.first_failed, result.reason)
   t.deepEqual(Object.fromEntries(run.rules.map(({ fact, holds }) => [fact, holds])), result.facts)
   t.like(inputsOf(run, 'policy_passed'), { as_permitted: false })
+})
+
+test('a run that awaits a person may be answered until its time is over, and then begins anew', async (t) => {
+  const setting = await addSetting(world)
+  await world.owner.query(
+    `INSERT INTO agents.workspace_settings (lenser_id, approval_default) VALUES ($1, 'require_human')
+     ON CONFLICT (lenser_id) DO UPDATE SET approval_default = 'require_human'`,
+    [setting.lenser],
+  )
+  const { run_id } = await startRun(world, setting)
+  const waiting = await explain(setting.lenser, run_id)
+  t.like(inputsOf(waiting, 'policy_passed'), { verdict: 'require_approval', decision: null, answer_expired: false })
+  t.regex(outcomeOf(waiting) ?? '', /^not decided yet: .*Nothing ran yet\.$/)
+  t.is(remedyOf(waiting)?.command, `lf gateway approvals approve ${run_id}`)
+  await world.owner.query('UPDATE agents.approvals SET expires_at = now() WHERE run_id = $1', [run_id])
+  const late = await explain(setting.lenser, run_id)
+  t.is(typeof inputsOf(late, 'policy_passed').answer_until, 'number')
+  t.regex(outcomeOf(late) ?? '', /^expired: .*Nothing ran\.$/)
+  t.is(remedyOf(late)?.command, 'lf run -- COMMAND')
 })
 
 test('a submission that nothing was run for is unverified, and says what to run', async (t) => {
