@@ -107,6 +107,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   let binds: readonly string[] = []
   let isFirstWord = true
   let isRefused = false
+  let toldStanding: string | undefined
 
   const presence = createPresence(now)
   const trust = createTrust({
@@ -170,12 +171,16 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
     fail(new CodedError(code))
     lifecycle.refused(code)
   }
+  /** What is as it was told already is not told again: it is looked at every few seconds. */
+  const tellStanding = (): void => {
+    const standing = { trust_level: presence.level(), code: presence.obstacle() }
+    const told = JSON.stringify(standing)
+    if (told !== toldStanding) logger.info({ event: 'standing', ...standing }, 'where this device stands')
+    toldStanding = told
+  }
   const onStanding = (said: Standing | NoStanding): void => {
     presence.onStanding(said)
-    logger.info(
-      { event: 'standing', trust_level: presence.level(), code: presence.obstacle() },
-      'where this device stands',
-    )
+    tellStanding()
     if ('refused' in said) onStandingRefused(said.refused)
     else {
       connector?.known()
