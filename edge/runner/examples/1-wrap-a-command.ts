@@ -1,19 +1,21 @@
 /**
  * 1. Wrap a command: ask for a run, run the command under it, attest what came of it.
  *
- *     node edge/runner/examples/1-wrap-a-command.ts COMMAND…
+ *     npx node edge/runner/examples/1-wrap-a-command.ts COMMAND…
  *
- * Needs a daemon (`lf gateway serve`) on an approved device. `RUNNER` names the runner, if there is one. `lf run` does the
- * same and more: it hashes the input, hands signals on, and attests also where the daemon is gone.
+ * In the clone’s root: `npx node` is the Node that this repository brings. Needs a daemon (`lf gateway serve`) on an approved
+ * device. `RUNNER` is the runner’s id (`lf gateway runners --json`), if there is one. `lf run` does the same and more: it hashes the input, hands signals on, and attests also where the daemon is gone.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { openRunner } from '@lenserfight/runner'
+import { CodedError, openRunner, type Runner } from '@lenserfight/runner'
 
-const [word = 'echo', ...words] = process.argv.slice(2)
-const runner = await openRunner()
-try {
+/** What a shell returns for a command that is not found. */
+const notFound = 127
+
+/** Runs a command under a permit. Returns the exit code. */
+const wrap = async (runner: Runner, [word, ...words]: readonly [string, ...string[]]): Promise<number> => {
   const run = await runner.permit({
     command: [word, ...words],
     label: word,
@@ -31,11 +33,27 @@ try {
     output.update(chunk)
     process.stdout.write(chunk)
   })
-  const [exitCode, signal] = (await once(child, 'close')) as [number | null, string | null]
+  const ended = once(child, 'close') as Promise<[number | null, string | null]>
+  // A run that was started is completed, whatever became of it: else it stays open.
+  const [exitCode, signal] = await ended.catch(({ message }: Error): [number, null] => {
+    console.error(`${word}: ${message}`)
+    return [notFound, null]
+  })
 
   const { state, outcome } = await run.complete({ exitCode, signal, stdoutHash: output.digest('base64url') })
-  console.error(`run ${run.permit.runId}: ${state}, ${outcome?.result?.level ?? outcome?.code}`)
-  process.exitCode = run.signal.aborted ? 5 : (exitCode ?? 1)
+  console.error(`run ${run.permit.runId}: ${state}, ${outcome?.result?.level ?? outcome?.code ?? 'no result yet'}`)
+  return run.signal.aborted ? 5 : (exitCode ?? 1)
+}
+
+const [word = 'echo', ...words] = process.argv.slice(2)
+let runner: Runner | undefined
+try {
+  runner = await openRunner()
+  process.exitCode = await wrap(runner, [word, ...words])
+} catch (error) {
+  if (!(error instanceof CodedError)) throw error
+  console.error(`${error.code}: ${error.message}`)
+  process.exitCode = 1
 } finally {
-  runner.close()
+  runner?.close()
 }
