@@ -109,6 +109,27 @@ test.serial(
   },
 )
 
+test.serial('a daemon logs where it stands when that changes, and not at each look', async (t) => {
+  const { machine } = t.context
+  await until(async () => (await machine.status()).trust_level === 'approved')
+  await machine.ask('gateway', 'suspend-device', 'bench')
+  await until(async () => (await machine.status()).trust_level === 'unhealthy')
+  // Each run that is refused had the daemon look anew first.
+  for (let looks = 0; looks < 2; looks++) t.is((await machine.lf(['run', '--', 'true'])).code, 5)
+  await machine.ask('gateway', 'reinstate-device', 'bench')
+  await until(async () => (await machine.status()).trust_level === 'approved')
+  const standings = machine.log
+    .split('\n')
+    .filter((line) => line.includes('"event":"standing"'))
+    .map((line) => JSON.parse(line) as { trust_level?: string; code?: string })
+    .map(({ trust_level, code }) => `${trust_level} ${code}`)
+  t.true(standings.includes('pending device_pending') && standings.includes('approved undefined'), `${standings}`)
+  t.deepEqual(
+    standings.filter((each, index) => each === standings[index - 1]),
+    [],
+  )
+})
+
 test.serial('lf run says that it waits for a gateway that hangs, and gives up with nothing run', async (t) => {
   const { machine, stack } = t.context
   await until(async () => (await machine.status()).trust_level === 'approved')

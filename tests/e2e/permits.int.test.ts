@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
-import { type Attested, openRunner, type Run, type Runner } from '@lenserfight/runner'
+import { type Attested, hashCommand, openRunner, type Run, type Runner } from '@lenserfight/runner'
 import { testStack } from '@lenserfight/testkit/stack'
 import anyTest, { type TestFn } from 'ava'
 import { Machine, until } from './_machine.ts'
@@ -103,8 +103,17 @@ test.serial('a run that awaits a person runs once approved, and not when denied,
   const [yes, no, gone] = await Promise.all([approved, denied, left].map(({ said }) => awaited(said)))
   t.false(existsSync(join(machine.home, 'approved')), 'nothing runs before')
   t.deepEqual(await rowsOf(stack, 'SELECT label FROM execution.runs WHERE id = $1', yes), [{ label: 'yes, please' }])
+  t.true(yes !== undefined && gone !== undefined)
+  t.true(
+    left.said().includes(`(command ${hashCommand(['touch', 'left']).slice(0, 8)}…) awaits its owner’s approval until `),
+  )
+  t.true(left.said().includes(`\`lf gateway approvals deny ${gone}\``), left.said())
+  t.regex(late.said(), /awaits its owner’s approval, for \d+ s yet: /)
   left.child.kill('SIGINT')
-  t.is((await left.ended).code, 'SIGINT')
+  const interrupted = await left.ended
+  t.is(interrupted.code, 'SIGINT')
+  t.regex(interrupted.stderr, new RegExp(`^lf: nothing has run\\. .* \`lf gateway approvals deny ${gone}\` .*$`, 'm'))
+  t.true((await machine.lf(['gateway', 'approvals'])).stdout.includes(gone as string), 'it still shows')
   await machine.ask('gateway', 'approvals', 'approve', yes as string, '--yes')
   await machine.ask('gateway', 'approvals', 'deny', no as string, '--yes')
   await machine.ask('gateway', 'approvals', 'approve', gone as string, '--yes')
@@ -113,6 +122,7 @@ test.serial('a run that awaits a person runs once approved, and not when denied,
   t.is(done.code, 0, done.stderr)
   t.true(existsSync(join(machine.home, 'approved')))
   t.regex(done.stderr, /attested: account_verified/)
+  t.true(done.stderr.endsWith(`\nlf: why: lf gateway explain ${yes}\n`), done.stderr)
   const refused = await denied.ended
   t.is(refused.code, 5)
   t.regex(refused.stderr, /^approval_denied: /m)
@@ -257,6 +267,46 @@ test.serial(
   },
 )
 
+/** Whether a process has a file open (Linux). */
+const hasOpen = (pid: number, file: string): boolean =>
+  readdirSync(`/proc/${pid}/fd`).some((fd) => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`) === file
+    } catch {
+      return false
+    }
+  })
+
+test.serial('Ctrl-C while a long output is hashed loses the output, and not the attestation', async (t) => {
+  const { stack, machine } = t.context
+  const [big, small] = [join(machine.home, 'big'), join(machine.home, 'small')]
+  const words = ['run', '--output', small, '--output', big, '--report', 'interrupted.json']
+  // Sparse: it takes no room, and longer to read than anybody waits.
+  const running = machine.lfStarted([...words, '--', 'sh', '-c', `touch small; exec truncate -s 1T '${big}'`])
+  await until(async () => hasOpen(running.child.pid as number, big), 'that it is hashed')
+  running.child.kill('SIGINT')
+  const ran = await running.ended
+  t.is(ran.code, 0, ran.stderr)
+  t.regex(ran.stderr, /interrupted while output .*big was hashed; it is not attested/)
+  const kept = /run (\S+): its attestation is kept and not confirmed yet\. See `lf gateway operation (\S+)`/.exec(
+    ran.stderr,
+  )
+  t.truthy(kept, ran.stderr)
+  const report = JSON.parse(readFileSync(join(machine.home, 'interrupted.json'), 'utf8')) as Record<string, unknown>
+  t.deepEqual([report.state, report.op_id], ['queued', kept?.[2]])
+  const attested = () =>
+    rowsOf<{ outputs: { name: string }[] }>(
+      stack,
+      'SELECT outputs FROM execution.attestations WHERE run_id = $1',
+      kept?.[1],
+    )
+  await until(async () => (await attested()).length > 0, 'the attestation')
+  t.deepEqual(
+    (await attested())[0]?.outputs.map(({ name }) => name),
+    [small],
+  )
+})
+
 /** Runs an example of edge/runner as a program of its own, on that machine. */
 const example = (
   machine: Machine,
@@ -278,6 +328,12 @@ test.serial(
     const wrapped = await example(machine, '1-wrap-a-command.ts', 'echo', 'hello')
     t.deepEqual([wrapped.code, wrapped.out], [0, 'hello\n'], wrapped.said)
     t.regex(wrapped.said, /^run [0-9a-f-]{36}: done, /m)
+    const missing = await example(machine, '1-wrap-a-command.ts', 'no-such-command')
+    t.deepEqual([missing.code, missing.out], [127, ''])
+    t.regex(missing.said, /^no-such-command: .*\nrun [0-9a-f-]{36}: done, \S+\n$/)
+    const refused = await example(machine, '2-local-agent.ts', 'no-such-file')
+    t.deepEqual([refused.code, refused.out], [1, ''])
+    t.regex(refused.said, /^input_unreadable: .*no-such-file\)\n$/)
     const toolsOf = (said: string) =>
       rowsOf<{ tool: string; verdict: string }>(
         stack,

@@ -22,11 +22,12 @@ export const hashJson = (value: unknown): string => finish(createHash('sha256').
  * Hashes a file from an offset to its end, without moving anybody's place in it.
  * @returns SHA-256 as base64url, and how many bytes there were
  */
-const hashFrom = async (source: { path: string; fd?: number; start?: number }) => {
+const hashFrom = async (source: { path: string; fd?: number; start?: number; signal?: AbortSignal | undefined }) => {
   const hash = createHash('sha256')
   let bytes = 0
-  const { path, fd, start = 0 } = source
-  const stream = createReadStream(path, { start, ...(fd === undefined ? {} : { fd, autoClose: false }) })
+  const { path, fd, start = 0, signal } = source
+  const given = fd === undefined ? {} : { fd, autoClose: false }
+  const stream = createReadStream(path, { start, ...given, ...(signal === undefined ? {} : { signal }) })
   for await (const chunk of stream) {
     hash.update(chunk as Buffer)
     bytes += (chunk as Buffer).length
@@ -36,30 +37,41 @@ const hashFrom = async (source: { path: string; fd?: number; start?: number }) =
 
 /**
  * A named file as it stands, by name and hash.
+ * @param signal ends the look at it
  * @throws CodedError `input_unreadable`
  */
-export const hashFile = async (path: string): Promise<RunFile> => {
+export const hashFile = async (path: string, signal?: AbortSignal): Promise<RunFile> => {
   try {
     if (!statSync(path).isFile()) throw new CodedError('input_unreadable', `${path} is not a file`)
     const name = path.length <= longestName ? path : basename(path).slice(-longestName)
-    return { name, ...(await hashFrom({ path })) }
+    return { name, ...(await hashFrom({ path, signal })) }
   } catch (cause) {
     throw cause instanceof CodedError ? cause : new CodedError('input_unreadable', path, { cause })
   }
 }
 
-/** Named outputs, as far as they were made; those that were not are told apart. */
-export const hashOutputs = async (paths: readonly string[]): Promise<{ files: RunFile[]; missing: string[] }> => {
-  const files: RunFile[] = []
-  const missing: string[] = []
+/** Outputs as they stand; apart from them those that were not made, and those that `signal` left no time for. */
+export interface HashedOutputs {
+  readonly files: RunFile[]
+  readonly missing: string[]
+  readonly unread: string[]
+}
+
+/**
+ * Named outputs, as far as they were made.
+ * @param signal ends the look at them: what was hashed by then stands
+ */
+export const hashOutputs = async (paths: readonly string[], signal?: AbortSignal): Promise<HashedOutputs> => {
+  const [files, missing, unread]: [RunFile[], string[], string[]] = [[], [], []]
   for (const path of paths) {
     try {
-      files.push(await hashFile(path))
+      files.push(await hashFile(path, signal))
     } catch {
-      missing.push(path)
+      if (signal?.aborted) unread.push(path)
+      else missing.push(path)
     }
   }
-  return { files, missing }
+  return { files, missing, unread }
 }
 
 /** Where this process stands in an open file. Linux tells; elsewhere a file is taken to be at its beginning. */

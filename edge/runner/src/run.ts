@@ -41,6 +41,8 @@ export interface RunEnd {
   readonly endedAt?: number
   /** How long its result is waited for, milliseconds; 15 s. It is sent whether or not somebody waits. */
   readonly waitMs?: number
+  /** Told once the daemon has kept the attestation, before its result is waited for. */
+  readonly onKept?: (kept: Attested) => void
 }
 
 /** What became of an attestation, as far as it is known: `queued` is kept by the daemon and sent until it has a result. */
@@ -219,6 +221,7 @@ export const createRun = (
         await persist(() => connection.request('run.complete', { attestation, timeout_ms: 0 }), { awayMs: restartMs }),
       )
       heartbeat.end()
+      end.onKept?.(kept)
       const { waitMs = 15_000 } = end
       if (waitMs === 0 || kept.state !== 'queued') return kept
       try {

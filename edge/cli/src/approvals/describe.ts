@@ -4,9 +4,11 @@ import { relativeTo, timeOf } from '../times.ts'
 
 const approvalsHeader = ['RUN', 'LABEL', 'DEVICE', 'RUNNER', 'REQUESTED', 'STATE'] as const
 
+/** A command as a person knows it again. @param hash SHA-256, base64url */
+export const shortHashOf = (hash: string): string => `command ${hash.slice(0, 8)}…`
+
 /** What a run is called; without a label, by the beginning of its command's hash. */
-export const titleOf = ({ label, command_hash }: Approval): string =>
-  plain(label ?? `command ${command_hash.slice(0, 8)}…`)
+export const titleOf = ({ label, command_hash }: Approval): string => plain(label ?? shortHashOf(command_hash))
 
 /** What became of it, or until when somebody can answer. @param now milliseconds since 1970 */
 export const stateOf = (approval: Approval, now = Date.now()): string => {

@@ -1,18 +1,27 @@
 import { writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Attested, CodedError, hashOutputs, type Run, type RunEnd } from '@lenserfight/runner'
-import { reasonOf } from '@lenserfight/schemas'
+import { executionLevels, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { noDashes } from '../grammar/run.ts'
 import { failureOf, jsonOf } from '../output.ts'
 import type { RunArguments } from '../run/arguments.ts'
 import { attest } from '../run/attest.ts'
 import { type CommandEnd, checkCommand, exitCodeOf, runCommand } from '../run/command.ts'
-import { permitRun, toldHere } from '../run/permit.ts'
+import { Interrupted, permitRun, toldHere } from '../run/permit.ts'
 import { ladderLines, permitReport } from '../run/report.ts'
 import { dieBy } from '../run/signals.ts'
 
-/** Who pressed Ctrl-C does not want to wait. */
+/** Who pressed Ctrl-C does not want to wait: neither for a result, nor for a long output to be hashed. */
 const interruptedWaitMs = 2_000
+/** Yet what ran is to be attested: how long until its attestation is kept is waited for, all in all. */
+const interruptedKeepMs = 10_000
+
+/** So long after something has come about, milliseconds. */
+const after = async (what: Promise<unknown>, ms: number): Promise<void> => {
+  await what
+  await sleep(ms, undefined, { ref: false })
+}
 
 const endOf = (end: CommandEnd, outputs: RunEnd['outputs'] = []): RunEnd => ({
   ...{ exitCode: end.exitCode, signal: end.signal, stdinHash: end.stdinHash, stdoutHash: end.stdoutHash, outputs },
@@ -41,21 +50,29 @@ const tell = (context: Context, run: string, { state, opId, outcome }: Attested)
     const code = outcome.code ?? 'internal_error'
     output.note(`lf: run ${run} was not attested. ${output.bad(code)}: ${reasonOf(code).message}`)
   } else {
-    output.note(`lf: run ${run} attested: ${output.good(String(outcome?.result?.level))}`)
+    const level = String(outcome?.result?.level)
+    output.note(`lf: run ${run} attested: ${output.good(level)}`)
     for (const line of ladderLines(outcome?.result?.ladder, output)) output.note(line)
+    if (level !== executionLevels.at(-1)) output.note(`lf: why: lf gateway explain ${run}`)
   }
 }
 
 /** Attests what ran. Whatever fails here, the command's own end stays what it was. */
 const conclude = async (context: Context, args: RunArguments, run: Run, end: CommandEnd): Promise<void> => {
-  const { files: outputs, missing } = await hashOutputs(args.output)
+  const { interrupted, wasEnded } = end.signals
+  const hashing = new AbortController()
+  void after(interrupted, interruptedWaitMs).then(() => hashing.abort())
+  const { files: outputs, missing, unread } = await hashOutputs(args.output, hashing.signal)
   for (const path of missing)
     context.output.note(`lf: output ${path} was not made or cannot be read; it is not attested`)
-  const waitMs = end.signals.wasEnded() ? Math.min(args.wait * 1000, interruptedWaitMs) : args.wait * 1000
+  for (const path of unread) context.output.note(`lf: interrupted while output ${path} was hashed; it is not attested`)
+  const waitMs = wasEnded() ? Math.min(args.wait * 1000, interruptedWaitMs) : args.wait * 1000
   const said = endOf(end, outputs)
   const facts = { ...run.attestationOf(said), permit: permitReport(run) }
   try {
-    const attested = await attest(context, run, { ...said, waitMs })
+    const { promise: kept, resolve: onKept } = Promise.withResolvers<Attested>()
+    const leaving = Promise.all([kept, interrupted]).then(([known]) => known)
+    const attested = await Promise.race([attest(context, run, { ...said, waitMs, onKept }), leaving])
     const { state, opId, outcome } = attested
     const { level, reason, ladder } = outcome?.result ?? {}
     tell(context, run.permit.runId, attested)
@@ -71,6 +88,14 @@ const conclude = async (context: Context, args: RunArguments, run: Run, end: Com
     context.output.note(`lf: run ${run.permit.runId} was not attested. ${context.output.bad(code)}: ${message}`)
     writeReport(context, args, { ok: false, state: 'lost', code, ...facts })
   }
+}
+
+/** Nobody waits any longer, and nothing says that its attestation was kept. */
+const leave = (context: Context, args: RunArguments, run: Run): void => {
+  context.output.note(
+    `lf: run ${run.permit.runId}: interrupted before its attestation was known to be kept; it may never be attested`,
+  )
+  writeReport(context, args, { ok: null, state: 'unknown', permit: permitReport(run) })
 }
 
 /** All that comes before the command, which runs only when none of it fails. */
@@ -90,6 +115,7 @@ export const run = async (context: Context, args: RunArguments): Promise<number>
     // Whoever reads the report must not take that of an earlier run for this one's.
     if (args.report !== undefined)
       writeReport(context, args, { ok: false, state: 'not_run', code: failureOf(error).code })
+    if (error instanceof Interrupted) return dieBy(error.signal)
     throw error
   }
   const { command, run, begin, close } = await prepare(context, args).catch(notRun)
@@ -98,11 +124,10 @@ export const run = async (context: Context, args: RunArguments): Promise<number>
     if (end.outputFailure !== null)
       context.output.note(`lf: standard output could not be written: ${end.outputFailure}; what follows of it is lost`)
     const wasWithdrawn = run.signal.aborted
-    const left = await Promise.race([conclude(context, args, run, end), end.signals.interrupted])
-    if (left !== undefined)
-      context.output.note(
-        `lf: run ${run.permit.runId}: interrupted, so the result of its attestation was not waited for`,
-      )
+    await Promise.race([
+      conclude(context, args, run, end),
+      after(end.signals.interrupted, interruptedKeepMs).then(() => leave(context, args, run)),
+    ])
     if (wasWithdrawn) return failureOf(run.signal.reason).exit
     const signal = end.signal ?? end.interruptedBy
     return signal === null ? exitCodeOf(end) : dieBy(signal)

@@ -1,5 +1,15 @@
 import { basename } from 'node:path'
-import { type Awaiting, CodedError, hashFile, openRunner, type Run, type Runner } from '@lenserfight/runner'
+import { spanOf } from '@lenserfight/daemon/span'
+import {
+  type Awaiting,
+  CodedError,
+  hashCommand,
+  hashFile,
+  openRunner,
+  type Run,
+  type Runner,
+} from '@lenserfight/runner'
+import { shortHashOf } from '../approvals/describe.ts'
 import type { Context } from '../context.ts'
 import { enrolledHere } from '../daemon.ts'
 import { plain, timeOf } from '../output.ts'
@@ -11,6 +21,8 @@ const permitMs = 15_000
 const permitSeconds = permitMs / 1000
 /** Characters of a command's name that a run is called by. */
 const nameChars = 60
+/** Below so many seconds a time is told in seconds. */
+const secondsUntil = 120
 
 /** What a run is called that nobody named: its command's name. */
 const labelOf = (word: string): string | undefined => {
@@ -29,9 +41,56 @@ export const toldHere = (context: Context, error: unknown): unknown => {
   return new CodedError(code, `this is ${plain(name)}, ${device_id}`, { cause: error })
 }
 
-const awaitingLine = ({ runId, expiresAt }: Awaiting): string => {
-  const until = expiresAt === null ? '' : ` until ${timeOf(expiresAt / 1000)}`
-  return `lf: run ${runId} awaits its owner’s approval${until}: \`lf gateway approvals approve ${runId}\`. Nothing has run, and Ctrl-C leaves it so.`
+/** Until when a person can answer: a time to the minute says little of the last two. @param now milliseconds since 1970 */
+const untilOf = (expiresAt: number | null, now: number): string => {
+  if (expiresAt === null) return ''
+  const left = Math.max(0, (expiresAt - now) / 1000)
+  return left < secondsUntil ? `, for ${spanOf(left)} yet` : ` until ${timeOf(expiresAt / 1000)}`
+}
+
+/** What is awaited, with the command by which a person knows the run again in `lf gateway approvals`. */
+export const awaitingLine = (
+  { runId, expiresAt }: Awaiting,
+  command: readonly string[],
+  now: number = Date.now(),
+): string => {
+  const answers = `\`lf gateway approvals approve ${runId}\`, or \`lf gateway approvals deny ${runId}\``
+  const what = `run ${runId} (${shortHashOf(hashCommand(command))})`
+  return `lf: ${what} awaits its owner’s approval${untilOf(expiresAt, now)}: ${answers}. Nothing has run, and Ctrl-C leaves it so.`
+}
+
+const leftLine = (runId: string): string =>
+  `lf: nothing has run. Until its time is over the run still shows in \`lf gateway approvals\`: \`lf gateway approvals deny ${runId}\` frees its place.`
+
+/** Whoever started it did not want to wait for a person any longer: nothing has run. */
+export class Interrupted extends CodedError {
+  readonly signal: NodeJS.Signals
+  constructor(signal: NodeJS.Signals, runId: string) {
+    super('approval_required', runId)
+    this.signal = signal
+  }
+}
+const interrupting = ['SIGINT', 'SIGTERM'] as const
+
+/** The end of a wait for a person, by a signal; before and after it, signals mean what they meant. */
+const createWait = ({ json, note }: Context['output']) => {
+  const abort = new AbortController()
+  let onSignal: ((signal: NodeJS.Signals) => void) | undefined
+  return {
+    signal: abort.signal,
+    begin: (runId: string): void => {
+      onSignal = (signal) => {
+        if (abort.signal.aborted) return
+        if (!json) note(leftLine(runId))
+        abort.abort(new Interrupted(signal, runId))
+      }
+      for (const name of interrupting) process.on(name, onSignal)
+    },
+    end: (): void => {
+      if (onSignal !== undefined) for (const name of interrupting) process.off(name, onSignal)
+      abort.signal.throwIfAborted()
+    },
+  }
 }
 
 const slowLine = `lf: no permit for this run yet; waiting up to ${permitSeconds} s. Nothing has run, and Ctrl-C leaves it so.`
@@ -51,11 +110,12 @@ export interface Permitted {
 export const permitRun = async (context: Context, args: RunArguments): Promise<Permitted> => {
   const { output } = context
   const [word = ''] = args.command
-  const inputs = await Promise.all(args.input.map(hashFile))
+  const inputs = await Promise.all(args.input.map((path) => hashFile(path)))
   enrolledHere(context)
   let runner: Runner | undefined
   let hasBegun = false
   const close = (): void => runner?.close()
+  const wait = createWait(output)
   try {
     runner = await openRunner({ socket: context.edge.socket })
     const { permit } = runner
@@ -67,8 +127,10 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
         approvalMs: args.approvalWait === undefined ? undefined : args.approvalWait * 1000,
         onAwaiting: (awaiting) => {
           stop()
-          if (!output.json) output.note(awaitingLine(awaiting))
+          wait.begin(awaiting.runId)
+          if (!output.json) output.note(awaitingLine(awaiting, args.command))
         },
+        signal: wait.signal,
         onWithdrawn: ({ code, message }) => {
           // Else that it may not begin says why.
           if (hasBegun) output.note(`lf: the command is ended. ${output.bad(code)}: ${message}`)
@@ -77,7 +139,7 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
           if (hasBegun) output.note(`lf: this run’s permit ended and was not renewed (${code}). The command goes on.`)
         },
       }),
-    )
+    ).finally(wait.end)
     const begin = async (): Promise<void> => {
       await run.start()
       hasBegun = true
