@@ -17,22 +17,42 @@ import test from 'ava'
 import { allowedOf, connectAs, startDoor, type Tried } from './_acl.ts'
 
 /** Which `in` kinds each state may send, by hand, beside the kinds table. */
+const working = [
+  ...['challenge', 'heartbeat', 'run_start', 'run_renew', 'tool_invocation', 'attestation'],
+  ...['rotate', 'lifecycle', 'canary'],
+]
 const ingressOf: Record<DeviceLevel, string[]> = {
   pending: ['challenge', 'canary'],
-  approved: ['challenge', 'heartbeat', 'run_start', 'attestation', 'rotate', 'lifecycle', 'canary'],
-  trusted: ['challenge', 'heartbeat', 'run_start', 'attestation', 'rotate', 'lifecycle', 'canary'],
-  offline: ['challenge', 'heartbeat', 'run_start', 'attestation', 'rotate', 'lifecycle', 'canary'],
+  approved: working,
+  trusted: working,
+  offline: working,
   unhealthy: ['challenge', 'heartbeat', 'rotate', 'lifecycle', 'canary'],
   revoked: [],
   blocked: [],
 }
 /** Which requests a session of each scope may make, by hand too. */
-const anyKey = ['register', 'list', 'runner_bind', 'status', 'audit_verify']
-const approver = [...anyKey, 'approve', 'revoke', 'suspend', 'reinstate', 'rotation_require', 'reprove']
+const anyKey = [
+  ...[
+    'register',
+    'list',
+    'runners',
+    'runner_bind',
+    'runner_unbind',
+    'policy_show',
+    'policy_test',
+    'approvals',
+    'explain',
+  ],
+  ...['status', 'audit_verify'],
+]
+const approver = [
+  ...anyKey,
+  ...['approve', 'revoke', 'suspend', 'reinstate', 'rotation_require', 'reprove', 'approval_decide'],
+]
 const requestsOf: Record<SessionScope, string[]> = {
   api: anyKey,
   api_approver: approver,
-  owner: [...approver, 'sessions', 'session_revoke', 'api_key_create'],
+  owner: [...approver, 'policy_set', 'sessions', 'session_revoke', 'api_key_create'],
 }
 
 interface Names {
