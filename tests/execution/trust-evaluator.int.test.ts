@@ -220,6 +220,8 @@ test.serial(
     t.timeout(240_000)
     // Sent again soon: what is proved is that it may be, not how long an edge has patience.
     const machines = await Promise.all([1, 2, 3, 4].map(() => connectMachine({ floorMs: 1000, ceilingMs: 4000 })))
+    // Whatever fails here, no client that goes on sending keeps this process from ending.
+    t.teardown(() => Promise.all(machines.map(({ client }) => client.close())).then(() => {}))
     let over = false
     const comeback: Promise<void>[] = []
     // Not left to who keeps it alive, who would wait longer each time: mostly nobody would be there to be killed.
@@ -270,7 +272,6 @@ test.serial(
         ),
       )
       t.deepEqual(rows, [{ runs: 12, attestations: 12, operations: 24, trusted: 12 }])
-      await client.close()
     }
     t.log(`${comeback.length} kills`)
     t.true(comeback.length > 2)
