@@ -18,8 +18,7 @@ export interface Connection {
   readonly close: () => void
 }
 
-export const isUnreachable = (error: unknown): boolean =>
-  error instanceof CodedError && error.code === 'daemon_unreachable'
+const isUnreachable = (error: unknown): boolean => error instanceof CodedError && error.code === 'daemon_unreachable'
 
 /** @param path the daemon's socket */
 export const createConnection = (path: string): Connection => {

@@ -2,7 +2,7 @@ import { CodedError } from '@lenserfight/schemas'
 import { plain } from '../output.ts'
 
 /** Shorter beginnings of an id would name another thing too soon. */
-export const prefixChars = 8
+const prefixChars = 8
 
 /** What an id, a name or the beginning of an id (8 characters or more) means; several where it is not said clearly. */
 export const meantBy = <T>(

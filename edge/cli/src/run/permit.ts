@@ -49,11 +49,7 @@ const untilOf = (expiresAt: number | null, now: number): string => {
 }
 
 /** What is awaited, with the command by which a person knows the run again in `lf gateway approvals`. */
-export const awaitingLine = (
-  { runId, expiresAt }: Awaiting,
-  command: readonly string[],
-  now: number = Date.now(),
-): string => {
+const awaitingLine = ({ runId, expiresAt }: Awaiting, command: readonly string[], now: number = Date.now()): string => {
   const answers = `\`lf gateway approvals approve ${runId}\`, or \`lf gateway approvals deny ${runId}\``
   const what = `run ${runId} (${shortHashOf(hashCommand(command))})`
   return `lf: ${what} awaits its owner’s approval${untilOf(expiresAt, now)}: ${answers}. Nothing has run, and Ctrl-C leaves it so.`

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
+  approvalDefaults,
   deviceLevels,
   deviceTransitions,
   isReasonCode,
@@ -8,6 +9,9 @@ import {
   kinds,
   kindsInScope,
   limits,
+  policyPhases,
+  policyReasons,
+  policyVerdicts,
   reasonOf,
   sessionScopes,
 } from '@lenserfight/schemas'
@@ -68,6 +72,24 @@ test('a device’s level may be any of the contract’s and no other', async (t)
       WHERE conrelid = 'devices.registered_devices'::regclass AND conname = 'registered_devices_trust_level_check'`,
   )
   t.deepEqual([...text.matchAll(/'([a-z]+)'/g)].map(([, level]) => level).sort(), [...deviceLevels].sort())
+})
+
+test('what a policy’s verdict may say, and when, is the contract’s and nothing else', async (t) => {
+  const allowed = async (table: string, column: string): Promise<string[]> => {
+    const { text } = await world().one<{ text: string }>(
+      `SELECT pg_get_constraintdef(oid) AS text FROM pg_constraint WHERE conrelid = $1::regclass AND conname = $2`,
+      [table, `${table.split('.')[1]}_${column}_check`],
+    )
+    return [...text.matchAll(/'([a-z_]+)'/g)].map(([, value]) => value ?? '').sort()
+  }
+  for (const [column, values] of [
+    ['phase', policyPhases],
+    ['verdict', policyVerdicts],
+    ['reason', policyReasons],
+  ] as const) {
+    t.deepEqual(await allowed('agents.policy_evaluations', column), [...values].sort(), column)
+  }
+  t.deepEqual(await allowed('agents.workspace_settings', 'approval_default'), [...approvalDefaults].sort())
 })
 
 test('the limits that SQL knows are the contract’s', async (t) => {
