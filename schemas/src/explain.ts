@@ -1,4 +1,3 @@
-import Type, { type Static } from 'typebox'
 import { Nullable, UnixSeconds, Uuid } from './bodies/common.ts'
 import {
   deviceLevels,
@@ -9,6 +8,7 @@ import {
   policyReasons,
 } from './ladders.ts'
 import { policyRemedies, policySentences, type Remedy } from './policy-words.ts'
+import Type, { type Static } from './type.ts'
 
 /** What a device's level rests on, in the ladder's order (trust model, Device trust ladder). */
 export const deviceFacts = [

@@ -1,4 +1,3 @@
-import type { TSchema } from 'typebox'
 import {
   AttestationBody,
   CanaryBody,
@@ -38,6 +37,7 @@ import {
   SuspendBody,
 } from './bodies/owner.ts'
 import type { DeviceLevel, SessionScope } from './ladders.ts'
+import type { TSchema } from './type.ts'
 
 /** Where an envelope comes in (protocol.md); `out` is the gateway's own voice. */
 export const doors = ['connect', 'in', 'ask', 'out'] as const

@@ -1,7 +1,7 @@
 import { ensurePrivateFolder, readPrivateFile, writePrivateFile } from '@lenserfight/keychain'
 import { CodedError, UnixSeconds, Uuid } from '@lenserfight/schemas'
-import Type, { type Static } from 'typebox'
-import { Check } from 'typebox/value'
+import { fits } from '@lenserfight/schemas/fits'
+import Type, { type Static } from '@lenserfight/schemas/type'
 
 const closed = { additionalProperties: false } as const
 
@@ -37,7 +37,7 @@ export const readProfile = (file: string): Profile => {
   } catch {
     value = undefined
   }
-  if (!Check(Profile, value))
+  if (!fits(Profile, value))
     throw new CodedError('config_invalid', `${file} is not a profile: remove it, and sign in again`)
   return value
 }
@@ -47,7 +47,7 @@ export const readProfile = (file: string): Profile => {
  * @throws CodedError `config_invalid`, `insecure_permissions`, `state_unwritable`
  */
 export const writeProfile = (folder: string, file: string, profile: Profile): void => {
-  if (!Check(Profile, profile))
+  if (!fits(Profile, profile))
     throw new CodedError('config_invalid', 'the profile has a member that does not belong there')
   ensurePrivateFolder(folder)
   writePrivateFile(file, `${JSON.stringify(profile, null, 2)}\n`)

@@ -3,8 +3,8 @@ import { join, resolve } from 'node:path'
 import type { ReconnectTiming } from '@lenserfight/bus/edge'
 import { readPrivateFile } from '@lenserfight/keychain'
 import { CodedError, limits } from '@lenserfight/schemas'
-import Type, { type Static } from 'typebox'
-import { Errors } from 'typebox/value'
+import { firstMisfit } from '@lenserfight/schemas/fits'
+import Type, { type Static } from '@lenserfight/schemas/type'
 import type { SessionTiming } from './gateway/device-session.ts'
 import { defaultTiming, type Timing } from './outbox/decide.ts'
 import { refuseServiceRole } from './service-role.ts'
@@ -108,9 +108,8 @@ const reconnectOf = ({ reconnect }: FileConfig): ReconnectTiming | undefined =>
   }
 
 const checkFile = (value: unknown, file: string): FileConfig => {
-  const [first] = Errors(FileConfig, value)
-  if (first !== undefined)
-    throw new CodedError('config_invalid', `${file}: ${first.instancePath || '/'} ${first.message}`)
+  const misfit = firstMisfit(FileConfig, value)
+  if (misfit !== undefined) throw new CodedError('config_invalid', `${file}: ${misfit.place || '/'} ${misfit.message}`)
   return value as FileConfig
 }
 

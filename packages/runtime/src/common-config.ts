@@ -1,5 +1,5 @@
 import { keyUses, ShortText, serviceNames, Uuid } from '@lenserfight/schemas'
-import Type, { type Static, type TProperties } from 'typebox'
+import Type, { type Static, type TProperties } from '@lenserfight/schemas/type'
 
 const closed = { additionalProperties: false }
 const Path = ShortText(4096)

@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { CodedError } from '@lenserfight/schemas'
-import type { Static, TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
-import { Clean, Clone, Equal } from 'typebox/value'
+import { firstMisfit } from '@lenserfight/schemas/fits'
+import type { Static, TSchema } from '@lenserfight/schemas/type'
 
 const invalid = (detail: string, cause?: unknown): CodedError =>
   new CodedError('config_invalid', detail, cause === undefined ? undefined : { cause })
@@ -37,11 +36,9 @@ const readJson = (file: string): unknown => {
  * @throws CodedError `config_invalid`, naming the member but none of its content.
  */
 export const checkConfig = <T extends TSchema>(schema: T, value: unknown): Static<T> => {
-  const validator = Compile(schema)
-  const [first] = validator.Errors(value)
-  if (first !== undefined) throw invalid(`${first.instancePath || '/'} ${first.message}`)
-  // A nested schema that forgot to close itself would let a misspelt key pass unseen.
-  if (!Equal(Clean(schema, Clone(value)), value)) throw invalid('an unknown key')
+  // Closed: a nested schema that forgot to close itself would let a misspelt key pass unseen.
+  const misfit = firstMisfit(schema, value, { closed: true })
+  if (misfit !== undefined) throw invalid(`${misfit.place || '/'} ${misfit.message}`)
   return freeze(value as Static<T>)
 }
 

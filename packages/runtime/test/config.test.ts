@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CodedError } from '@lenserfight/schemas'
+import Type from '@lenserfight/schemas/type'
 import test from 'ava'
-import Type from 'typebox'
 import { CommonConfig, checkConfig, parseConfigArguments, readConfig, readSecret } from '../src/index.ts'
 
 const valid = {

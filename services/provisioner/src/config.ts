@@ -1,5 +1,5 @@
 import { baseConfig, configSchema, readConfig } from '@lenserfight/runtime'
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from '@lenserfight/schemas/type'
 
 const Schema = configSchema({
   ...baseConfig,

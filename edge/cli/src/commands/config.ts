@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { CodedError } from '@lenserfight/schemas'
-import { Check } from 'typebox/value'
+import { fits } from '@lenserfight/schemas/fits'
 import { type Context, secretWarning } from '../context.ts'
 import { plain } from '../output.ts'
 import { ProjectConfig, saveProjectConfig } from '../project/config.ts'
@@ -36,7 +36,7 @@ export const setConfig = (context: Context, name: ProjectMember, value: string |
   if (value !== undefined && holdsSecret(value)) throw new CodedError('secret_in_config', `${name} is not set`)
   const { [name]: _, ...others } = found === undefined ? {} : parseProjectFile(file, readProjectText(file))
   const config = value === undefined ? others : { ...others, [name]: value }
-  if (value !== undefined && !Check(ProjectConfig, { [name]: value })) {
+  if (value !== undefined && !fits(ProjectConfig, { [name]: value })) {
     throw new CodedError('config_invalid', 'gateway is a file’s path, runner an id')
   }
   const stripped = saveProjectConfig(file, config)

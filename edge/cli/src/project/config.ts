@@ -1,7 +1,7 @@
 import { dirname, resolve } from 'node:path'
 import { CodedError, Uuid } from '@lenserfight/schemas'
-import Type, { type Static } from 'typebox'
-import { Check } from 'typebox/value'
+import { fits } from '@lenserfight/schemas/fits'
+import Type, { type Static } from '@lenserfight/schemas/type'
 import { type Place, parseProjectFile, projectFiles, readProjectText, writeProjectFile } from './file.ts'
 import { holdsSecretSomewhere, sift } from './secrets.ts'
 
@@ -31,7 +31,7 @@ export const readProject = (place: Place): Project => {
   const [file] = projectFiles(place)
   if (file === undefined) return { file, config: {}, secrets: [] }
   const { value, secrets } = sift(parseProjectFile(file, readProjectText(file)))
-  if (!Check(ProjectConfig, value)) {
+  if (!fits(ProjectConfig, value)) {
     throw new CodedError('config_invalid', `${file}: gateway is a file’s path, runner an id`)
   }
   const { gateway, runner } = value
