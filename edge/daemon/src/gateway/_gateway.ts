@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { Bus } from '@lenserfight/bus'
 import {
   createSigner,
+  type EnvelopeSigner,
   encodeBase64Url,
   envelopeDigest,
   type KeyPair,
@@ -64,6 +65,8 @@ export interface EnterOptions {
   readonly now?: () => number
   /** The key that it signs with, where that is not the one it was admitted with. */
   readonly key?: KeyPair
+  /** What signs, where that is neither. */
+  readonly signer?: EnvelopeSigner
   /** The key list on its disk. */
   readonly keys?: string
   /** What it pinned. */
@@ -74,6 +77,7 @@ export interface EnterOptions {
 export const enter = async (t: ExecutionContext, stack: Stack, who: Signatory, options: EnterOptions = {}) => {
   const { kid, lenser, keys: admitted } = who
   const { now = Date.now, key = admitted, keys = stack.gatewayKeys.list, descriptor = stack.descriptor } = options
+  const { signer = createSigner({ kid, key: key.privateKey, now }) } = options
   const store = openStore(join(mkdtempSync(join(tmpdir(), 'lf-gateway-')), 'state.db'))
   t.teardown(store.close)
   const settings = createSettings(store)
@@ -89,7 +93,7 @@ export const enter = async (t: ExecutionContext, stack: Stack, who: Signatory, o
   const receivers: ((items: readonly ReceiptItem[], service: string) => void)[] = []
   let untrusted = 0
   const spoken = createGatewayClient({
-    ...{ link, trust, lenser, counter: createCounter(store), signer: createSigner({ kid, key: key.privateKey, now }) },
+    ...{ link, trust, lenser, counter: createCounter(store), signer },
     onReceipt: (more, service) => {
       items.push(...more)
       for (const receive of receivers) receive(more, service)

@@ -16,8 +16,8 @@ test('the gateway’s word on a run is a verdict, a code, or nothing', (t) => {
 test('a tool is denied by its name, or by the beginning that a pattern names', (t) => {
   const patterns = ['rm', 'mcp/*', 'net.']
   t.deepEqual(
-    ['rm', 'rmdir', 'mcp/x', 'mcp/', 'mcp', 'net.get', 'net.'].map((tool) => deniedBy(tool, patterns)),
-    ['rm', undefined, 'mcp/*', 'mcp/*', undefined, undefined, 'net.'],
+    ['rm', 'rmdir', 'mcp/x', 'mcp/', 'mcp', 'a/mcp/x', 'net.get', 'net.'].map((tool) => deniedBy(tool, patterns)),
+    ['rm', undefined, 'mcp/*', 'mcp/*', undefined, undefined, undefined, 'net.'],
   )
   t.is(deniedBy('anything', ['*']), '*')
 })
