@@ -1,7 +1,8 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { connectDaemon, openStore } from '@lenserfight/daemon/client'
 import { withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
 import { type Attested, hashCommand, openRunner, type Run, type Runner } from '@lenserfight/runner'
@@ -71,7 +72,8 @@ test.serial('RH-2 RH-4: a run that names its runner has a heartbeat that names i
 
 /** A command that stands until it is let go, started by `lf run`. */
 const standing = (machine: Machine, name: string, ...words: string[]) => {
-  const script = `touch ${name}.started; while [ ! -e ${name}.go ]; do sleep 0.05; done`
+  // It ends with its home too, so that no failure here leaves it behind.
+  const script = `touch ${name}.started; while [ -e ${name}.started ] && [ ! -e ${name}.go ]; do sleep 0.05; done`
   const started = machine.lfStarted(['run', ...words, '--', 'sh', '-c', script])
   return {
     ...started,
@@ -210,7 +212,7 @@ test.serial(
   async (t) => {
     const { stack, machine } = t.context
     const command = standing(machine, 'withdrawn')
-    const script = 'trap "" TERM; touch deaf.started; while :; do sleep 0.05; done'
+    const script = 'trap "" TERM; touch deaf.started; while [ -e deaf.started ]; do sleep 0.05; done'
     const deaf = machine.lfStarted(['run', '--', 'sh', '-c', script])
     await command.stands()
     await until(async () => existsSync(join(machine.home, 'deaf.started')), 'that deaf runs')
@@ -232,19 +234,56 @@ test.serial(
   },
 )
 
+/** Stops whoever judges runs where it stands, until what is returned is called. */
+const silence = (stack: Stack): (() => void) => {
+  const pid = stack.workers('trust-evaluator')[0]?.pid as number
+  process.kill(pid, 'SIGSTOP')
+  return () => void process.kill(pid, 'SIGCONT')
+}
+
+/** A runner that stands still while it is answered, until the answer holds no longer: with which codes its requests end. */
+const lateRunner = (machine: Machine) => {
+  const file = fileURLToPath(new URL('_late-runner.ts', import.meta.url))
+  const child = spawn(process.execPath, [file, join(machine.state, 'daemon.sock')], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let said = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
+  const ended = new Promise((resolve) => child.once('close', resolve))
+  return {
+    child,
+    permitted: () => until(async () => said.includes('permitted\n'), 'its permits'),
+    codes: async (): Promise<unknown> => {
+      await ended
+      return JSON.parse(said.split('\n')[1] ?? '')
+    },
+  }
+}
+
 test.serial(
   'PE-2: with the gateway silent a permit holds its 60 s and no longer; a new answer is asked for',
   async (t) => {
     t.timeout(300_000)
     const { stack, machine, runner } = t.context
-    const pid = stack.workers('trust-evaluator')[0]?.pid as number
+    const command = standing(machine, 'uncovered')
+    await command.stands()
+    const late = lateRunner(machine)
+    t.teardown(() => late.child.kill('SIGKILL'))
+    await late.permitted()
+    let lapses = 0
     const asked = performance.now()
-    const run = await runner.permit({ command: ['agent'], heartbeatMs: 500 })
-    process.kill(pid, 'SIGSTOP')
+    const onLapsed = () => {
+      lapses += 1
+    }
+    const run = await runner.permit({ command: ['agent'], heartbeatMs: 500, onLapsed })
+    const goOn = silence(stack)
     const silent = performance.now()
     const run_id = run.permit.runId
     const start = () =>
       machine.askDaemon('run.start', { run_id }).catch(({ code }: { code: string }) => ({ code, valid_ms: 0 }))
+    const told = /^lf: this run’s permit ended and was not renewed \(permit_expired\)\. The command goes on\.$/gm
     let held = 0
     try {
       await until(async () => {
@@ -258,12 +297,63 @@ test.serial(
       }, 'that the permit lapses')
       t.true(held > 0)
       t.true(performance.now() - asked >= 59_000, 'it held that long')
+      t.deepEqual(await late.codes(), { before: ['given', 'given'], asked: ['permit_expired', 'permit_expired'] })
+      await until(async () => told.test(command.said()), 'that lf run says so')
+      // Each is refused after a while, in which both runs are asked about again: they say it once.
+      for (let times = 0; times < 3; times += 1)
+        await t.throwsAsync(machine.askDaemon('run.heartbeat', { run_id }), { code: 'permit_expired' })
+      t.is(lapses, 1)
     } finally {
-      process.kill(pid, 'SIGCONT')
+      goOn()
     }
     await run.start()
     t.is((await run.complete({ exitCode: 0 })).state, 'done')
     run.close()
+    command.release()
+    const ran = await command.ended
+    t.is(ran.code, 0, ran.stderr)
+    t.is(ran.stderr.match(told)?.length, 1, ran.stderr)
+  },
+)
+
+test.serial(
+  'a run is asked for as long as somebody waits for it: a permit that comes when all have left takes a place and runs nothing',
+  async (t) => {
+    const { stack, machine } = t.context
+    const run = { command_hash: hashCommand(['agent']), inputs: [] }
+    const newest = (count: number) => {
+      const store = openStore(join(machine.state, 'state.db'))
+      const rows = store.all<{ state: string; attempts: number }>(
+        `SELECT state, attempts FROM operations WHERE kind = 'run_start' ORDER BY rowid DESC LIMIT ?`,
+        count,
+      )
+      store.close()
+      return rows.map(({ state, attempts }) => ({ state, attempts }))
+    }
+    const goOn = silence(stack)
+    t.teardown(goOn)
+    await t.throwsAsync(machine.askDaemon('run.permit', { run, timeout_ms: 300 }), { code: 'answer_timeout' })
+    const client = await connectDaemon(join(machine.state, 'daemon.sock'))
+    const left = t.throwsAsync(client.request('run.permit', { run, timeout_ms: 60_000 }), {
+      code: 'daemon_unreachable',
+    })
+    await until(async () => Number(newest(1)[0]?.attempts) >= 2, 'another try')
+    client.close()
+    await left
+    await until(async () => newest(1)[0]?.state === 'failed', 'that it is given up')
+    const gone = newest(2)
+    t.deepEqual(
+      gone.map(({ state }) => state),
+      ['failed', 'failed'],
+    )
+    const wanted = machine.askDaemon('run.permit', { run, timeout_ms: 60_000 })
+    await until(
+      async () => newest(3).length === 3 && Number(newest(1)[0]?.attempts) >= 3,
+      'tries of one that is wanted',
+    )
+    t.deepEqual(newest(3).slice(1), gone)
+    goOn()
+    t.is((await wanted).verdict, 'allow')
   },
 )
 

@@ -94,7 +94,7 @@ test.serial('only a receipt ends an operation; without one it is signed anew and
   t.false(outbox.withdraw(opId), 'it was sent')
   await say({ digest: 'A'.repeat(43), ok: true })
   t.is(outbox.find(opId)?.state, 'sent', 'of what was never sent')
-  const waiting = outbox.wait(opId, 90_000)
+  const waiting = outbox.wait(opId, 600_000)
   await say({ digest: first.digest, ok: true, result: { n: 1 } })
   t.deepEqual((await waiting)?.outcome, { ok: true, result: { n: 1 } })
   goOn()

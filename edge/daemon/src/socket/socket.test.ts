@@ -12,26 +12,28 @@ import { type Methods, serveSocket } from './server.ts'
 
 const logger = createLogger({ service: 'test', level: 'silent' as never })
 
+/** Methods to be called over the socket, which is all that is looked at here: what the daemon's own do is seen where each is. */
+const methodsWith = (more: Partial<Methods> = {}): Methods => ({
+  status: async () => ({ up: true }),
+  'run.permit': async ({ run }) => ({ run }),
+  'run.approval': async () => ({}),
+  'run.start': async () => ({}),
+  'run.tool': async () => ({}),
+  'run.heartbeat': async () => ({}),
+  'run.complete': async () => ({}),
+  canary: async () => ({}),
+  'identity.rotate': async () => ({}),
+  'identity.prepare': async () => ({}),
+  'identity.settle': async () => ({}),
+  'operation.wait': async () => {
+    throw new CodedError('device_pending', 'x')
+  },
+  ...more,
+})
+
 const serve = async (t: ExecutionContext, more: Partial<Methods> = {}) => {
   const path = join(mkdtempSync(join(tmpdir(), 'lf-sock-')), 'daemon.sock')
-  const methods: Methods = {
-    status: async () => ({ up: true }),
-    'run.permit': async ({ run }) => ({ run }),
-    'run.approval': async () => ({}),
-    'run.start': async () => ({}),
-    'run.tool': async () => ({}),
-    'run.heartbeat': async () => ({}),
-    'run.complete': async () => ({}),
-    canary: async () => ({}),
-    'identity.rotate': async () => ({}),
-    'identity.prepare': async () => ({}),
-    'identity.settle': async () => ({}),
-    'operation.wait': async () => {
-      throw new CodedError('device_pending', 'x')
-    },
-    ...more,
-  }
-  const server = await serveSocket(path, methods, logger)
+  const server = await serveSocket(path, methodsWith(more), logger)
   t.teardown(server.close)
   return path
 }
@@ -153,13 +155,13 @@ test('a daemon that is not there is daemon_unreachable', async (t) => {
 
 test('a socket left by a dead daemon is replaced, and a path that is too long is refused', async (t) => {
   const path = await serve(t)
-  const again = await serveSocket(path, { status: async () => ({ second: true }) } as unknown as Methods, logger)
+  const again = await serveSocket(path, methodsWith({ status: async () => ({ second: true }) }), logger)
   t.teardown(again.close)
   const client = await connectDaemon(path)
   t.teardown(client.close)
   t.deepEqual(await client.request('status', {}), { second: true })
   const long = join(mkdtempSync(join(tmpdir(), 'lf-sock-')), 'x'.repeat(100))
-  await t.throwsAsync(serveSocket(long, {} as Methods, logger), { code: 'config_invalid' })
+  await t.throwsAsync(serveSocket(long, methodsWith(), logger), { code: 'config_invalid' })
 })
 
 test('lines are cut wherever the chunks are, and characters stay whole', (t) => {
