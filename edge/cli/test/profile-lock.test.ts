@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { edgePaths, tryLock } from '@lenserfight/daemon/client'
+import { edgePaths, readEdgeConfig, tryLock } from '@lenserfight/daemon/client'
 import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
 import type { CodedError } from '@lenserfight/schemas'
 import test, { type ExecutionContext } from 'ava'
@@ -15,7 +15,7 @@ const lockModule = new URL('../../daemon/src/instance-lock.ts', import.meta.url)
 const newContext = (t: ExecutionContext) => {
   const home = mkdtempSync(join(tmpdir(), 'lf-lock-'))
   t.teardown(() => rmSync(home, { recursive: true, force: true }))
-  return { home, edge: edgePaths({ LENSERFIGHT_HOME: home }) as never }
+  return { home, edge: readEdgeConfig({ LENSERFIGHT_HOME: home }) }
 }
 const lockFileOf = (home: string): string => edgePaths({ LENSERFIGHT_HOME: home }).profileLockFile
 

@@ -1,6 +1,9 @@
+import { mkdtempSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
-import type { Keychain } from '@lenserfight/keychain'
+import { type Keychain, openKeychain } from '@lenserfight/keychain'
 import { CodedError, isReasonCode, limits } from '@lenserfight/schemas'
 import test from 'ava'
 import type { Enrolled } from '../settings.ts'
@@ -15,7 +18,6 @@ import {
   judgeDaemon,
   judgeIdentity,
   judgeTransport,
-  measureClock,
   reachGateway,
   readClock,
   runChecks,
@@ -54,37 +56,25 @@ test('a clock is wrong from over 300 s on, in both directions, and never before'
   }
 })
 
-test('a refusal is dated too, so a clock that is refused can be read', async (t) => {
-  const answer = {
-    kind: 'answer',
-    aud: uuid('a'),
-    to: uuid('c'),
-    time: now / 1000 + 400,
-    digest: 'x',
-    ok: false,
-  } as const
-  const { clock } = await measureClock(
-    async () => ({ ...answer, code: 'iat_window' }),
-    () => now,
-  )
-  t.true(Math.abs(clock.offset_ms - 400_500) < 400)
-})
-
-const keychainOf = (secret: string | undefined): (() => Promise<Keychain>) => {
-  const get = async () => secret
-  return async () => ({ backend: 'file', get, set: async () => {}, delete: async () => {} })
+/** A keychain of files, with that under the key's name. */
+const keychainOf = async (secret: string | undefined): Promise<() => Promise<Keychain>> => {
+  const folder = join(mkdtempSync(join(tmpdir(), 'lf-keys-')), 'keys')
+  const open = (): Promise<Keychain> => openKeychain({ fileFallback: '1', folder, warn: () => {} })
+  if (secret !== undefined) await (await open()).set(identity.key_name, secret)
+  return open
 }
 
 test('the keychain is right with the registered key in it, and nothing else passes', async (t) => {
-  const right = await checkKeychain(keychainOf(encodeKey(keys.privateKey)), identity)
+  const right = await checkKeychain(await keychainOf(encodeKey(keys.privateKey)), identity)
   t.true(right.ok && right.warning?.includes('LF_GATEWAY_KEY_FILE_FALLBACK'))
   t.false(JSON.stringify(right).includes(encodeKey(keys.privateKey)))
-  t.true((await checkKeychain(keychainOf(undefined), undefined)).ok)
+  t.true((await checkKeychain(await keychainOf(undefined), undefined)).ok)
   for (const secret of [undefined, 'nonsense', encodeKey(generateKeyPair().privateKey)]) {
-    await t.throwsAsync(checkKeychain(keychainOf(secret), identity), { code: 'key_missing' })
+    await t.throwsAsync(checkKeychain(await keychainOf(secret), identity), { code: 'key_missing' })
   }
-  const locked = () => Promise.reject(new CodedError('keychain_locked'))
-  await t.throwsAsync(checkKeychain(locked, identity), { code: 'keychain_locked' })
+  const nowhere = { fileFallback: undefined, folder: '/nonexistent' }
+  const none = () => openKeychain({ ...nowhere, warn: () => {}, env: { PATH: '', HOME: '/nonexistent' } })
+  if (process.platform === 'linux') await t.throwsAsync(checkKeychain(none, identity), { code: 'keychain_unavailable' })
 })
 
 test('an identity is judged by what the gateway says of it', (t) => {

@@ -6,6 +6,7 @@ import { askSubject, limits, type ReasonCode } from '@lenserfight/schemas'
 import { makeAccount, makeDevice, makeRunner, makeSession } from '@lenserfight/testkit'
 import { testStack } from '@lenserfight/testkit/stack'
 import test from 'ava'
+import { measureClock } from '../checks/index.ts'
 import type { Stopwatch } from '../runs/stopwatch.ts'
 import { asOwner, enter, halt, keyOf, newDevice, openLiar, openMeddler, ownKey, readBody, until } from './_gateway.ts'
 import { createCanary } from './canary.ts'
@@ -97,8 +98,15 @@ test.serial(
     const [first, second] = liar.of(device)
     t.deepEqual(readBody(second?.bytes as Uint8Array), readBody(first?.bytes as Uint8Array))
 
-    const staysWrong = await enter(t, stack, other, { now: () => Date.now() - late })
-    t.is((await staysWrong.client.ask('status', {}, long)).code, 'iat_window')
+    const isLate = () => Date.now() - late
+    const staysWrong = await enter(t, stack, other, { now: isLate })
+    const refused = await measureClock(() => staysWrong.client.ask('status', {}, long), isLate)
+    t.is(refused.answer.code, 'iat_window')
+    const { offset_ms, uncertainty_ms } = refused.clock
+    t.true(
+      Math.abs(offset_ms - late) <= uncertainty_ms,
+      'a refusal is dated too, so a clock that is refused can be read',
+    )
     const { length } = liar.of(other)
     t.true(length >= 4 && length < 10, `${length} tries`)
   },
