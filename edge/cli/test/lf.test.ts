@@ -26,7 +26,10 @@ const lf = (
   words: string,
   { home = newHome(), env = {}, input = '' }: { home?: string; env?: object; input?: string } = {},
 ) => {
-  const full = { PATH: process.env.PATH, LENSERFIGHT_HOME: join(home, 'lf'), LF_GATEWAY_KEY_FILE_FALLBACK: '1', ...env }
+  // With what the run's other processes compiled: each home of its own would have all of it compiled again.
+  const { PATH, NODE_COMPILE_CACHE } = process.env
+  const own = { LENSERFIGHT_HOME: join(home, 'lf'), LF_GATEWAY_KEY_FILE_FALLBACK: '1' }
+  const full = { PATH, NODE_COMPILE_CACHE, ...own, ...env }
   const { status, stdout, stderr } = spawnSync(lfFile, words.split(' ').filter(Boolean), {
     ...{ env: full, input, cwd: home, encoding: 'utf8', timeout: 30_000 },
   })

@@ -12,6 +12,8 @@ import { startDaemon } from './daemon.ts'
 
 const logger = createLogger({ service: 'test', level: 'silent' as never })
 const main = fileURLToPath(new URL('./main.mjs', import.meta.url))
+// What the run's other processes compiled: a profile of its own would have all of it compiled again.
+const { PATH, NODE_COMPILE_CACHE } = process.env
 const warn = (): void => {}
 
 type Config = ReturnType<typeof newConfig>
@@ -21,7 +23,7 @@ const lastLine = (stderr: string): string | undefined => stderr.trim().split('\n
 
 const daemon = (config: Config, env: Record<string, string> = {}) =>
   spawnSync(process.execPath, [main], {
-    env: { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0', ...env },
+    env: { PATH, NODE_COMPILE_CACHE, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0', ...env },
     encoding: 'utf8',
     timeout: 110_000,
   })
@@ -175,7 +177,7 @@ test('LH-1 LH-3: by default it binds 127.0.0.1:38080 alone, and its log names wh
   t.deepEqual([bind, port], ['127.0.0.1', 38080])
   const config = newConfig()
   await enrol(config)
-  const env = { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0' }
+  const env = { PATH, NODE_COMPILE_CACHE, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0' }
   const child = spawn(process.execPath, [main], { env: { ...env, LF_GATEWAY_KEY_FILE_FALLBACK: '1' } })
   t.teardown(() => child.kill('SIGKILL'))
   let log = ''

@@ -36,7 +36,9 @@ const until = async (holds: () => boolean): Promise<void> => {
 const serve = async (t: ExecutionContext, config: Config) => {
   const log = join(mkdtempSync(join(tmpdir(), 'lf-log-')), 'log')
   const fd = openSync(log, 'w')
-  const env = { PATH: process.env.PATH, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0' }
+  // With what the run's other processes compiled: a profile of its own would have all of it compiled again.
+  const { PATH, NODE_COMPILE_CACHE } = process.env
+  const env = { PATH, NODE_COMPILE_CACHE, LENSERFIGHT_HOME: config.profileFolder, LF_GATEWAY_PORT: '0' }
   const child = spawn(program, [], {
     env: { ...env, LF_GATEWAY_KEY_FILE_FALLBACK: '1' },
     stdio: ['ignore', fd, 'ignore'],
