@@ -1,7 +1,10 @@
-import { encodeKey } from '@lenserfight/envelope'
+import type { AddressedReceipt } from '@lenserfight/bus'
+import { encodeBase64Url, encodeKey, envelopeDigest, newUuidV7 } from '@lenserfight/envelope'
+import { createLogger } from '@lenserfight/runtime'
 import { limits } from '@lenserfight/schemas'
 import test from 'ava'
-import { codeOf, newKey, operation, resultOf, sign, useWorld } from './_world.ts'
+import { createVerifiedHandler } from '../src/verified/handle.ts'
+import { codeOf, gatewayId, newKey, operation, resultOf, sign, useWorld } from './_world.ts'
 
 const world = useWorld(test)
 
@@ -209,4 +212,30 @@ test('a device brings one key alone: registered with another’s public key it c
   )
   const thief = { ...newKey(result.device_id as string), challenge: result.challenge as string }
   t.is(codeOf(await world().answerChallenge(thief)), 'key_changed', 'the claim compares the key that was checked')
+})
+
+test('law 2: a forged batch that names an envelope of a device ends nothing of that device’s', async (t) => {
+  const session = await world().newSession()
+  const device = await world().register(session)
+  const receipts: AddressedReceipt[] = []
+  const { handle, deadLetter } = createVerifiedHandler({
+    ...{ gatewayId, store: world().store },
+    sendReceipts: (more) => receipts.push(...more),
+    logger: createLogger({ service: 'registrar', level: 'silent' }),
+  })
+  const answer = sign(device, 'challenge', { ...operation(), device_id: device.kid, challenge: device.challenge })
+  const { lenser, digest } = { lenser: session.lenser, digest: encodeBase64Url(answer.digest) }
+  const forged = { kind: 'challenge' as const, lenser, kid: device.kid, digest, stored: '1', text: '{}' }
+  await handle([forged])
+  const delivery = { subject: '', data: Buffer.from(answer.text), stream: '', seq: 1, stored: '1', deliveries: 1 }
+  deadLetter(forged, { incidentId: newUuidV7(), cause: undefined, delivery })
+  const ofForged = encodeBase64Url(envelopeDigest(Buffer.from('{}')))
+  t.deepEqual(
+    receipts.map(({ item }) => [item.digest, item.ok]),
+    [
+      [ofForged, false],
+      [ofForged, false],
+    ],
+  )
+  t.is(resultOf(await world().answerChallenge(device)).trust_level, 'pending', 'its answer counts')
 })
