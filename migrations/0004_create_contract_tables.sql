@@ -23,6 +23,7 @@ BEGIN
     "approvalMaxSeconds": 86400,
     "openRuns": 256,
     "renewalsPerRequest": 64,
+    "runsPerAnswer": 500,
     "deniedToolsBytes": 2048,
     "runnersPerHeartbeat": 64,
     "heartbeatsPerSecond": 8,
@@ -118,6 +119,7 @@ INSERT INTO devices.reasons (code, next) VALUES
   ('policy_denied', 'stop'),
   ('workspace_paused', 'wait'),
   ('approval_not_pending', 'stop'),
+  ('run_withdrawn', 'stop'),
   ('run_ended', 'stop'),
   ('run_limit', 'wait'),
   ('tool_out_of_order', 'stop'),
@@ -169,6 +171,10 @@ INSERT INTO devices.kind_states (kind, trust_level) VALUES
   ('run_renew', 'approved'),
   ('run_renew', 'trusted'),
   ('run_renew', 'offline'),
+  ('run_withdraw', 'approved'),
+  ('run_withdraw', 'trusted'),
+  ('run_withdraw', 'offline'),
+  ('run_withdraw', 'unhealthy'),
   ('tool_invocation', 'approved'),
   ('tool_invocation', 'trusted'),
   ('tool_invocation', 'offline'),
@@ -208,7 +214,7 @@ SELECT k.kind, s.scope
     ('register', 'any'), ('approve', 'approver'), ('revoke', 'approver'), ('suspend', 'approver'), ('reinstate', 'approver'),
     ('rotation_require', 'approver'), ('reprove', 'approver'), ('list', 'any'), ('runners', 'any'), ('runner_bind', 'any'),
     ('runner_unbind', 'any'), ('policy_show', 'any'), ('policy_test', 'any'), ('policy_set', 'owner'), ('approvals', 'any'),
-    ('approval_decide', 'approver'), ('explain', 'any'), ('sessions', 'owner'),
+    ('approval_decide', 'approver'), ('runs', 'any'), ('explain', 'any'), ('sessions', 'owner'),
     ('session_revoke', 'owner'), ('api_key_create', 'owner'), ('status', 'any'), ('audit_verify', 'any')
   ) AS k (kind, least)
   JOIN (VALUES ('owner', 3), ('api_approver', 2), ('api', 1)) AS s (scope, rank)

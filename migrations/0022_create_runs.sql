@@ -42,11 +42,12 @@ CREATE TABLE agents.policy_evaluations (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   run_id uuid NOT NULL REFERENCES execution.runs (id),
   lenser_id uuid NOT NULL REFERENCES lensers.profiles (id),
-  phase text NOT NULL CHECK (phase IN ('start', 'approval', 'renewal')),
+  phase text NOT NULL CHECK (phase IN ('start', 'approval', 'renewal', 'withdrawal')),
   verdict text NOT NULL CHECK (verdict IN ('allow', 'deny', 'pause', 'require_approval')),
   reason text NOT NULL CHECK (reason IN (
     'kill_switch', 'runner_paused', 'budget_used_up', 'parallel_limit', 'dark_launch', 'approval_default_allow',
-    'approval_default_require_human', 'approval_default_deny', 'approved', 'approval_denied', 'approval_expired')),
+    'approval_default_require_human', 'approval_default_deny', 'approved', 'approval_denied', 'approval_expired',
+    'withdrawn')),
   -- When the broker stored what asked for it, and its digest; of a person's answer, when it was committed.
   asked_at timestamptz NOT NULL,
   digest bytea CHECK (octet_length(digest) = 32),
@@ -63,15 +64,15 @@ CREATE INDEX policy_evaluations_covered_idx ON agents.policy_evaluations (lenser
 CREATE INDEX policy_evaluations_start_idx ON agents.policy_evaluations (lenser_id, evaluated_at)
   WHERE verdict = 'allow' AND phase <> 'renewal';
 
--- Runs that await a person; decided once, by one of the account's sessions or by time.
+-- Runs that await a person; decided once, by one of the account's sessions, by its device that waits no longer, or by time.
 CREATE TABLE agents.approvals (
   run_id uuid PRIMARY KEY REFERENCES execution.runs (id),
   lenser_id uuid NOT NULL REFERENCES lensers.profiles (id),
   requested_at timestamptz NOT NULL,
   expires_at timestamptz NOT NULL,
-  decision text CHECK (decision IN ('approve', 'deny')),
+  decision text CHECK (decision IN ('approve', 'deny', 'withdraw')),
   decided_at timestamptz,
-  -- The session that decided.
+  -- The session that decided, or the device that took it back.
   decided_by uuid,
   reason text CHECK (char_length(reason) <= 200),
   CHECK ((decision IS NULL) = (decided_at IS NULL) AND (decision IS NULL) = (decided_by IS NULL)),

@@ -119,7 +119,9 @@ BEGIN
          reason = v_body ->> 'reason'
    WHERE a.run_id = v_run.id AND a.decision IS NULL AND a.expires_at > v_now;
   IF NOT FOUND THEN
-    RETURN devices.fn_refusal('approval_not_pending');
+    RETURN devices.fn_refusal(CASE
+      WHEN EXISTS (SELECT FROM agents.policy_evaluations e WHERE e.run_id = v_run.id AND e.phase = 'withdrawal')
+        THEN 'run_withdrawn' ELSE 'approval_not_pending' END);
   END IF;
   INSERT INTO agents.policy_evaluations (run_id, lenser_id, phase, verdict, reason, asked_at, digest)
   VALUES (v_run.id, p_request.lenser_id, 'approval', CASE WHEN v_approves THEN 'allow' ELSE 'deny' END,

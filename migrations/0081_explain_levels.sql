@@ -101,7 +101,7 @@ BEGIN
          WHERE e.run_id = r.id AND e.phase = 'start' ORDER BY e.id LIMIT 1) start ON true
       LEFT JOIN LATERAL (
         SELECT e.reason, e.asked_at FROM agents.policy_evaluations e
-         WHERE e.run_id = r.id AND e.phase = 'renewal' AND e.verdict IN ('deny', 'pause')
+         WHERE e.run_id = r.id AND e.phase IN ('renewal', 'withdrawal') AND e.verdict IN ('deny', 'pause')
          ORDER BY e.asked_at LIMIT 1) withdrawn ON true
       LEFT JOIN LATERAL (
         SELECT min(e.asked_at) AS since, max(e.covered_until) AS until FROM agents.policy_evaluations e

@@ -71,7 +71,14 @@ test('a device that may not work reaches no door but its status', (t) => {
     t.deepEqual(kindsInState('ask', state), ['status'])
   }
   t.deepEqual(kindsInState('in', 'pending'), ['challenge', 'canary'])
-  t.deepEqual(kindsInState('in', 'unhealthy'), ['challenge', 'heartbeat', 'rotate', 'lifecycle', 'canary'])
+  t.deepEqual(kindsInState('in', 'unhealthy'), [
+    'challenge',
+    'heartbeat',
+    'run_withdraw',
+    'rotate',
+    'lifecycle',
+    'canary',
+  ])
   t.deepEqual(devicePermissions({ lenser, kid, state: 'trusted', clockOff: true }).publish, [
     `ltg.v1.ask.${lenser}.${kid}.status`,
   ])

@@ -131,7 +131,8 @@ export const reasons = {
   },
   approval_required: {
     next: 'wait',
-    message: 'The run awaits its owner’s approval, and nothing has run. The owner answers with `lf gateway approvals`.',
+    message:
+      'The run needs its owner’s approval, and nothing has run. The owner answers with `lf gateway approvals` while it is waited for.',
     exit: 5,
   },
   approval_denied: {
@@ -149,6 +150,11 @@ export const reasons = {
     next: 'stop',
     message:
       'No approval of that run is awaited: it was decided, or its time is over. `lf gateway approvals` lists those that are.',
+  },
+  run_withdrawn: {
+    next: 'stop',
+    message: 'Whoever asked for the run took it back before it began. Nothing of it runs any more; start it anew.',
+    exit: 5,
   },
   permit_expired: {
     next: 'stop',

@@ -233,7 +233,7 @@ const isOfDevice = (explanation: Explanation): explanation is DeviceExplanation 
 
 /** How far a run came that nothing was attested of, with the policy's word on it. */
 interface Unattested {
-  readonly state: 'refused' | 'awaiting' | 'denied' | 'expired' | 'allowed' | 'approved' | 'withdrawn'
+  readonly state: 'refused' | 'awaiting' | 'denied' | 'expired' | 'given_up' | 'allowed' | 'approved' | 'withdrawn'
   readonly reason: PolicyReason
 }
 
@@ -252,20 +252,23 @@ const unattestedOf = (explanation: Explanation): Unattested | undefined => {
   if (verdict === 'deny' || verdict === 'pause') return told('refused', reason)
   if (verdict === 'require_approval' && decision !== 'approve') {
     if (decision === 'deny') return told('denied', 'approval_denied')
+    if (withdrawn_reason === 'withdrawn') return told('given_up', withdrawn_reason)
     return answer_expired === true ? told('expired', 'approval_expired') : told('awaiting', reason)
   }
   if (typeof withdrawn_reason === 'string') return told('withdrawn', withdrawn_reason)
   return verdict === 'require_approval' ? told('approved', 'approved') : told('allowed', reason)
 }
 
+const neverRunning: readonly Unattested['state'][] = ['refused', 'denied', 'expired', 'given_up']
 const neverRan = (unattested: Unattested | undefined): boolean =>
-  unattested?.state === 'refused' || unattested?.state === 'denied' || unattested?.state === 'expired'
+  unattested !== undefined && neverRunning.includes(unattested.state)
 
 const stateWords: Record<Unattested['state'], string> = {
   refused: 'refused',
   awaiting: 'not decided yet',
   denied: 'denied',
   expired: 'expired',
+  given_up: 'taken back',
   allowed: 'allowed',
   approved: 'approved',
   withdrawn: 'allowed at first, then withdrawn',

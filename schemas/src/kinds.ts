@@ -8,6 +8,7 @@ import {
   RotateBody,
   RunRenewBody,
   RunStartBody,
+  RunWithdrawBody,
   ToolInvocationBody,
 } from './bodies/device.ts'
 import { AnswerBody, KeysBody, ReceiptBody } from './bodies/gateway.ts'
@@ -31,6 +32,7 @@ import {
   RunnerBindBody,
   RunnersBody,
   RunnerUnbindBody,
+  RunsBody,
   SessionRevokeBody,
   SessionsBody,
   StatusBody,
@@ -114,6 +116,15 @@ export const kinds = {
     states: working,
     body: RunRenewBody,
   },
+  run_withdraw: {
+    door: 'in',
+    signers: device,
+    applier: 'trust-evaluator',
+    operation: true,
+    // A device that may run nothing may still give up what it asked for.
+    states: living,
+    body: RunWithdrawBody,
+  },
   tool_invocation: {
     door: 'in',
     signers: device,
@@ -173,6 +184,7 @@ export const kinds = {
   policy_set: change(signedIn, PolicySetBody),
   approvals: question(anySession, ApprovalsBody),
   approval_decide: change(approvers, ApprovalDecideBody),
+  runs: question(anySession, RunsBody),
   explain: question(anySession, ExplainBody),
   sessions: question(signedIn, SessionsBody),
   session_revoke: change(signedIn, SessionRevokeBody),

@@ -114,9 +114,10 @@ export const policyReasons = [
   'approved',
   'approval_denied',
   'approval_expired',
+  'withdrawn',
 ] as const
 export type PolicyReason = (typeof policyReasons)[number]
 
-/** When a verdict was given: with the permit, by a person, or at a renewal. */
-export const policyPhases = ['start', 'approval', 'renewal'] as const
+/** When a verdict was given: with the permit, by a person, at a renewal, or when the device gave the run up. */
+export const policyPhases = ['start', 'approval', 'renewal', 'withdrawal'] as const
 export type PolicyPhase = (typeof policyPhases)[number]

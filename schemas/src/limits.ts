@@ -49,6 +49,8 @@ export const limits = {
   /** Runs that one device may have under way, and how many of them one request renews. */
   openRuns: 256,
   renewalsPerRequest: 64,
+  /** Runs that one answer lists. */
+  runsPerAnswer: 500,
   /** What a device calls a run, where a person is asked. */
   runLabelChars: 120,
   /** What an account's policy denies, as JSON: it travels with each run of a renewal. */

@@ -19,6 +19,7 @@ export const policySentences: Record<PolicyReason, string> = {
   approved: 'a person approved it',
   approval_denied: 'a person denied it',
   approval_expired: 'nobody answered in time',
+  withdrawn: 'whoever asked for it took it back',
 }
 
 const anew: Remedy = { sentence: 'Start it anew, and have it approved in time.', command: 'lf run -- COMMAND' }
@@ -40,4 +41,5 @@ export const policyRemedies: Partial<Record<PolicyReason, Remedy>> = {
   approval_default_deny: { sentence: 'As the owner:', command: 'lf gateway policy set --approval allow' },
   approval_denied: anew,
   approval_expired: anew,
+  withdrawn: anew,
 }

@@ -18,7 +18,7 @@ import { allowedOf, connectAs, startDoor, type Tried } from './_acl.ts'
 
 /** Which `in` kinds each state may send, by hand, beside the kinds table. */
 const working = [
-  ...['challenge', 'heartbeat', 'run_start', 'run_renew', 'tool_invocation', 'attestation'],
+  ...['challenge', 'heartbeat', 'run_start', 'run_renew', 'run_withdraw', 'tool_invocation', 'attestation'],
   ...['rotate', 'lifecycle', 'canary'],
 ]
 const ingressOf: Record<DeviceLevel, string[]> = {
@@ -26,7 +26,7 @@ const ingressOf: Record<DeviceLevel, string[]> = {
   approved: working,
   trusted: working,
   offline: working,
-  unhealthy: ['challenge', 'heartbeat', 'rotate', 'lifecycle', 'canary'],
+  unhealthy: ['challenge', 'heartbeat', 'run_withdraw', 'rotate', 'lifecycle', 'canary'],
   revoked: [],
   blocked: [],
 }
@@ -41,6 +41,7 @@ const anyKey = [
     'policy_show',
     'policy_test',
     'approvals',
+    'runs',
     'explain',
   ],
   ...['status', 'audit_verify'],

@@ -12,6 +12,7 @@ export const ingressBodies = (party: Party, run: string): Record<InKind, Said> =
   heartbeat: heartbeatOf(party),
   run_start: runStartOf(party, { submission_id: undefined }),
   run_renew: { kind: 'run_renew', runs: [run] },
+  run_withdraw: { kind: 'run_withdraw', run_id: run },
   tool_invocation: { kind: 'tool_invocation', run_id: run, seq: 1, tool: 'shell', arguments_hash: hashOf(1) },
   attestation: attestationOf({ run_id: run, lens_hash: hashOf(4), workflow_hash: hashOf(5) }),
   rotate: {

@@ -47,6 +47,7 @@ export const appliers = {
   canary: { role: 'ltg_trust_evaluator', name: 'devices.fn_device_canary' },
   run_start: { role: 'ltg_trust_evaluator', name: 'execution.fn_run_start' },
   run_renew: { role: 'ltg_trust_evaluator', name: 'execution.fn_run_renew' },
+  run_withdraw: { role: 'ltg_trust_evaluator', name: 'execution.fn_run_withdraw' },
   tool_invocation: { role: 'ltg_trust_evaluator', name: 'agents.fn_record_tool_invocation' },
   attestation: { role: 'ltg_trust_evaluator', name: 'execution.fn_record_execution_attestation' },
 } as const satisfies Partial<Record<KindName, { role: string; name: string }>>

@@ -58,6 +58,7 @@ const needsItsRecord = async (
 const kinds = [
   'heartbeat',
   'run_start',
+  'run_withdraw',
   'tool_invocation',
   'attestation',
   'lifecycle',

@@ -180,7 +180,7 @@ test('law 4: a stranger’s session learns and changes nothing of a victim’s',
     const [said, code] = ask(victim, permit.run_id as string)
     t.is((await bus.say(stranger.session, said)).code, code, what)
   }
-  for (const kind of ['list', 'runners', 'approvals', 'policy_show'] as const) {
+  for (const kind of ['list', 'runners', 'runs', 'approvals', 'policy_show'] as const) {
     const { result } = await bus.say(stranger.session, { kind })
     const told = JSON.stringify(result)
     t.false(

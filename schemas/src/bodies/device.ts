@@ -86,6 +86,12 @@ export const RunRenewBody = counted('run_renew', {
 })
 
 /**
+ * Takes back a run of this device that nobody wants any more, such as one that awaits a person whom nobody waits for: it frees its
+ * place in the account's bounds, and is denied from then on.
+ */
+export const RunWithdrawBody = countedOperation('run_withdraw', { run_id: Uuid })
+
+/**
  * One entry of a run's tool log (WT-3, R12): logged before the tool is used. `seq` counts from 1 without a gap; the result is
  * the policy's verdict on the tool.
  */
@@ -134,6 +140,7 @@ export type CanaryBody = Static<typeof CanaryBody>
 export type HeartbeatBody = Static<typeof HeartbeatBody>
 export type RunnerBeat = Static<typeof RunnerBeat>
 export type RunRenewBody = Static<typeof RunRenewBody>
+export type RunWithdrawBody = Static<typeof RunWithdrawBody>
 export type ToolInvocationBody = Static<typeof ToolInvocationBody>
 export type RunFile = Static<typeof RunFile>
 export type RunStartBody = Static<typeof RunStartBody>

@@ -105,6 +105,19 @@ export const ApprovalDecideBody = operation('approval_decide', {
   decision: Type.Enum(['approve', 'deny']),
   reason: Type.Optional(ShortText(200)),
 })
+/** How a run stands that is asked for: it awaits a person, or is under way. */
+export const runStates = ['awaiting', 'open'] as const
+/**
+ * The account's runs, newest first; of one device, one runner or one state where that is named. `before`: those that are older than
+ * that run.
+ */
+export const RunsBody = body('runs', {
+  device_id: Type.Optional(Uuid),
+  runner_id: Type.Optional(Uuid),
+  state: Type.Optional(Type.Enum([...runStates])),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.runsPerAnswer })),
+  before: Type.Optional(Uuid),
+})
 /** Why a run, a submission or a device of the account has the level that it has; by its id. */
 export const ExplainBody = body('explain', { id: Uuid })
 /** What the gateway knows of the signer; a device or a session may ask. */
@@ -125,6 +138,7 @@ export type PolicyTestBody = Static<typeof PolicyTestBody>
 export type PolicySetBody = Static<typeof PolicySetBody>
 export type ApprovalsBody = Static<typeof ApprovalsBody>
 export type ApprovalDecideBody = Static<typeof ApprovalDecideBody>
+export type RunsBody = Static<typeof RunsBody>
 export type ExplainBody = Static<typeof ExplainBody>
 export type StatusBody = Static<typeof StatusBody>
 export type AuditVerifyBody = Static<typeof AuditVerifyBody>

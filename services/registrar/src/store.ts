@@ -60,6 +60,7 @@ const functions = {
   policy_set: 'agents.fn_policy_set',
   approvals: 'agents.fn_approvals',
   approval_decide: 'agents.fn_approval_decide',
+  runs: 'execution.fn_run_list',
   explain: 'execution.fn_explain',
   sessions: 'lensers.fn_session_list',
   session_revoke: 'lensers.fn_session_revoke',

@@ -11,6 +11,7 @@ const appliers: Readonly<Record<AppliedKind, string>> = {
   canary: 'devices.fn_device_canary',
   run_start: 'execution.fn_run_start',
   run_renew: 'execution.fn_run_renew',
+  run_withdraw: 'execution.fn_run_withdraw',
   tool_invocation: 'agents.fn_record_tool_invocation',
   attestation: 'execution.fn_record_execution_attestation',
 }

@@ -6,6 +6,7 @@ export const appliedKinds = [
   'heartbeat',
   'run_start',
   'run_renew',
+  'run_withdraw',
   'tool_invocation',
   'attestation',
   'lifecycle',

@@ -35,6 +35,8 @@ export const ranAt = (ended: number) => ({ started_at: ended - 123, ended_at: en
 
 export const runRenew = (runs: readonly unknown[]) => ({ kind: 'run_renew' as const, runs })
 
+export const runWithdraw = (run_id: unknown) => ({ kind: 'run_withdraw' as const, op_id: newUuidV7(), run_id })
+
 export const toolInvocation = (run_id: unknown, seq: number, more: Body = {}) => ({
   kind: 'tool_invocation' as const,
   op_id: newUuidV7(),
