@@ -32,6 +32,7 @@ const timing = {
   pending_poll_ms: 300,
   status_poll_ms: 2_000,
   permit_renew_ms: 2_000,
+  run_left_ms: 5_000,
   resend_floor_ms: 1_000,
   resend_ceiling_ms: 3_000,
   reconnect: { floor_ms: 50, first_ceiling_ms: 200, ceiling_ms: 500 },

@@ -114,11 +114,16 @@ test.serial('a run that awaits a person runs once approved, and not when denied,
   left.child.kill('SIGINT')
   const interrupted = await left.ended
   t.is(interrupted.code, 'SIGINT')
-  t.regex(interrupted.stderr, new RegExp(`^lf: nothing has run\\. .* \`lf gateway approvals deny ${gone}\` .*$`, 'm'))
-  t.true((await machine.lf(['gateway', 'approvals'])).stdout.includes(gone as string), 'it still shows')
+  t.regex(interrupted.stderr, new RegExp(`^lf: nothing has run\\. Run ${gone} is taken back: .*$`, 'm'))
+  t.regex(given.stderr, /^lf: nothing has run\. Run [0-9a-f-]{36} is taken back: .*$/m)
+  await until(
+    async () => /taken back \d.*\n(.*\n)*.*taken back \d/.test((await machine.lf(['gateway', 'approvals'])).stdout),
+    'that both show as taken back',
+  )
   await machine.ask('gateway', 'approvals', 'approve', yes as string, '--yes')
   await machine.ask('gateway', 'approvals', 'deny', no as string, '--yes')
-  await machine.ask('gateway', 'approvals', 'approve', gone as string, '--yes')
+  const answered = await machine.lf(['gateway', 'approvals', 'approve', gone as string, '--yes'])
+  t.regex(answered.stderr, /^run_withdrawn: /m, 'it awaits nobody any more')
 
   const done = await approved.ended
   t.is(done.code, 0, done.stderr)

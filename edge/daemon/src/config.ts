@@ -22,6 +22,7 @@ const FileConfig = Type.Object(
     pending_poll_ms: Type.Optional(Milliseconds),
     status_poll_ms: Type.Optional(Milliseconds),
     permit_renew_ms: Type.Optional(Milliseconds),
+    run_left_ms: Type.Optional(Milliseconds),
     resend_floor_ms: Type.Optional(Milliseconds),
     resend_ceiling_ms: Type.Optional(Milliseconds),
     reconnect: Type.Optional(
@@ -59,6 +60,8 @@ export interface EdgeConfig extends EdgePaths, SessionTiming {
   readonly heartbeatMs: number
   /** How often a run is renewed while its runner is alive; a permit never holds for over 60 s. */
   readonly permitRenewMs: number
+  /** A run that awaits a person, and that nobody here waits for for so long, is taken back. */
+  readonly runLeftMs: number
   readonly resend: Timing
   /** `LF_GATEWAY_BIND`: where the loopback listener is to be, as it stands; judged by `resolveBind`. */
   readonly bind: string
@@ -140,6 +143,7 @@ export const readEdgeConfig = (env: EdgeEnvironment = process.env): EdgeConfig =
     logLevel: file.log_level ?? 'info',
     heartbeatMs: file.heartbeat_ms ?? limits.heartbeatSeconds * 1000,
     permitRenewMs: file.permit_renew_ms ?? limits.permitRenewSeconds * 1000,
+    runLeftMs: file.run_left_ms ?? 30_000,
     pendingPollMs: file.pending_poll_ms ?? 5_000,
     statusPollMs: file.status_poll_ms ?? 60_000,
     // Empty is told apart from absent: listeners take an empty name for every address.

@@ -19,9 +19,10 @@ import { createPageToken, type PageToken } from './http/token.ts'
 import { keyFactsOf } from './keys/change.ts'
 import { createRotation } from './keys/rotation.ts'
 import { createLifecycle } from './lifecycle.ts'
-import { createMethods } from './methods.ts'
+import { createMethods, type MethodsOptions } from './methods.ts'
 import { createOutbox } from './outbox/outbox.ts'
 import { createPresence } from './presence.ts'
+import { createAwaited } from './runs/awaited.ts'
 import { createRunBook } from './runs/book.ts'
 import { createRuns } from './runs/runs.ts'
 import { type Methods, type SocketServer, serveSocket } from './socket/server.ts'
@@ -134,6 +135,8 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
     onUnable: presence.onUnable,
     onEnded: ({ kind, opId }) => {
       if (kind === 'rotate') rotation.ended(opId)
+      const operation = kind === 'run_start' ? outbox.find(opId) : undefined
+      if (operation !== undefined) awaited.ended(operation)
     },
   })
   const rotation = createRotation({
@@ -150,6 +153,13 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
     },
   })
   const runs = createRuns({ renewMs: config.permitRenewMs, logger, onRefused, onUnable: presence.onUnable })
+  const book = createRunBook(store, now)
+  const enqueue: MethodsOptions['enqueue'] = (kind, body) =>
+    outbox.enqueue({ kid: changes.identity().device_id, kind, body })
+  const awaited = createAwaited({
+    ...{ book, runs, enqueue, logger, leftMs: config.runLeftMs },
+    clockOffsetMs: presence.clockOffsetMs,
+  })
   const heartbeat = createHeartbeat({
     everyMs: config.heartbeatMs,
     body: () => ({
@@ -202,7 +212,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
 
   const methods = createMethods({
     ...{ outbox, presence, rotation, canary, runs, heartbeat, identity: changes.identity },
-    book: createRunBook(store, now),
+    ...{ book, awaited, enqueue },
     status: () =>
       describeDaemon({
         ...{ descriptor, presence, trust, since, binds, identity: changes.identity() },
@@ -218,6 +228,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   const machine = await serveMachine(options, bind, { methods, pages })
   binds = [machine.http.address]
   lifecycle.started()
+  awaited.start()
 
   connector = keepConnected({
     ...{ ring, presence, logger, timing: config.reconnect ?? edgeReconnect },
@@ -240,6 +251,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
     failed,
     stop: async () => {
       await machine.close()
+      awaited.close()
       runs.close()
       if (!isRefused) await lifecycle.stopped(presence.connection() === 'connected' ? stopReceiptMs : 0)
       await connector.close()

@@ -8,6 +8,7 @@ import type { Operation } from './outbox/operations.ts'
 import { asReport } from './outbox/report.ts'
 import type { Outbox } from './outbox/types.ts'
 import { type Presence, refusalIn } from './presence.ts'
+import type { Awaited } from './runs/awaited.ts'
 import type { RunBook } from './runs/book.ts'
 import { createRunMethods } from './runs/methods.ts'
 import type { Runs } from './runs/runs.ts'
@@ -25,6 +26,8 @@ export interface MethodsOptions {
   readonly heartbeat: Pick<Heartbeat, 'beatFor'>
   readonly runs: Runs
   readonly book: RunBook
+  readonly awaited: Awaited
+  readonly enqueue: (kind: KindName, body: Readonly<Record<string, unknown>>) => Operation
   readonly status: () => Readonly<Record<string, unknown>>
   /** Asks the gateway for the device's state anew. */
   readonly refresh: () => Promise<void>
@@ -33,8 +36,7 @@ export interface MethodsOptions {
 /** What the socket's methods do. */
 export const createMethods = (options: MethodsOptions): Methods => {
   const { identity, rotation, outbox, presence, canary, heartbeat, runs, book, status, refresh } = options
-  const enqueue = (kind: KindName, body: Readonly<Record<string, unknown>>): Operation =>
-    outbox.enqueue({ kid: identity().device_id, kind, body })
+  const { awaited, enqueue } = options
 
   const refusal = (kind: KindName): ReasonCode | undefined => {
     const level = presence.level()
@@ -50,7 +52,7 @@ export const createMethods = (options: MethodsOptions): Methods => {
 
   return {
     ...createIdentityMethods({ identity, rotation, outbox, checkState }),
-    ...createRunMethods({ outbox, presence, heartbeat, runs, book, enqueue, refusal, checkState }),
+    ...createRunMethods({ outbox, presence, heartbeat, runs, book, awaited, enqueue, refusal, checkState }),
     status: async () => status(),
     canary: async ({ timeout_ms }, signal) => {
       await checkState('canary')

@@ -42,6 +42,9 @@ const schemas = [
    CREATE INDEX runs_old ON runs (created_at);
    CREATE INDEX operations_tools ON operations (json_extract(body, '$.run_id'))
      WHERE kind = 'tool_invocation' AND state IN ('waiting', 'sent');`,
+  `ALTER TABLE runs ADD COLUMN awaiting INTEGER NOT NULL DEFAULT 0 CHECK (awaiting IN (0, 1));
+   ALTER TABLE runs ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0 CHECK (withdrawn IN (0, 1));
+   CREATE INDEX runs_awaiting ON runs (run_id) WHERE awaiting = 1;`,
 ] as const
 
 /** A row as SQLite returns it. */

@@ -1,4 +1,5 @@
-import { CodedError, limits, type RunFile } from '@lenserfight/schemas'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CodedError, limits, type ReasonCode, type RunFile } from '@lenserfight/schemas'
 import { type Answer, type Connection, persist } from './connection.ts'
 import { hashCommand, hashFile } from './hash.ts'
 
@@ -6,12 +7,29 @@ import { hashCommand, hashFile } from './hash.ts'
 const permitMs = 15_000
 /** How long a daemon may be away while a person is awaited. */
 const restartMs = 60_000
+/** How long the daemon is waited for that is to take a run back. */
+const giveUpMs = 2_000
+/** Codes after which a run awaits nobody any more. */
+const over: readonly ReasonCode[] = [
+  'approval_denied',
+  'approval_expired',
+  'policy_denied',
+  'run_withdrawn',
+  'run_ended',
+]
 
 /** A run that awaits a person: nothing has run. */
 export interface Awaiting {
   readonly runId: string
   /** Milliseconds since 1970 by the gateway's clock; null where that is not known. */
   readonly expiresAt: number | null
+}
+
+/** A run that is not waited for any more: nothing has run. */
+export interface GivenUp {
+  readonly runId: string
+  /** The daemon has kept that it is taken back; else it does so once it notices that nobody waits. */
+  readonly isKept: boolean
 }
 
 /** What is to run. */
@@ -32,11 +50,13 @@ export interface PermitRequest {
   readonly version?: string | undefined
   /** How long the gateway may take, milliseconds; 15 s. */
   readonly timeoutMs?: number
-  /** How long a person may take, milliseconds; as long as the account lets them. 0: no one is waited for. */
+  /** How long a person may take, milliseconds; as long as the account lets them. 0: no one is waited for. The run is taken back then. */
   readonly approvalMs?: number | undefined
   /** Told once a person is awaited. */
   readonly onAwaiting?: (awaiting: Awaiting) => void
-  /** Ends the wait; nothing has run then. */
+  /** Told once a run that awaits a person is taken back: its time here was over, or `signal` ended the wait, or something failed. */
+  readonly onGivenUp?: (given: GivenUp) => void
+  /** Ends the wait; nothing has run then, and nobody can approve it any more. */
   readonly signal?: AbortSignal
 }
 
@@ -102,8 +122,28 @@ const expiryOf = async (connection: Connection, run_id: string): Promise<number 
   }
 }
 
+/** Takes a run back that nobody waits for any more. @returns whether the daemon has kept that */
+const giveUp = async (connection: Connection, runId: string): Promise<boolean> => {
+  const asked = connection.request('run.withdraw', { run_id: runId }).then(
+    () => true,
+    (error: unknown) => {
+      if (error instanceof CodedError) return false
+      throw error
+    },
+  )
+  return Promise.race([asked, sleep(giveUpMs, false, { ref: false })])
+}
+
+/** Rejects with the signal's reason once it aborts; never where there is none. */
+const endOf = (signal: AbortSignal | undefined): Promise<never> =>
+  new Promise((_, reject) => {
+    const end = (): void => reject(signal?.reason)
+    if (signal?.aborted) end()
+    else signal?.addEventListener('abort', end, { once: true })
+  })
+
 /** The permit of a run that awaits a person; a daemon that restarts meanwhile is asked again. */
-const awaitApproval = async (connection: Connection, runId: string, request: PermitRequest): Promise<Answer> => {
+const awaitAnswer = async (connection: Connection, runId: string, request: PermitRequest): Promise<Answer> => {
   const { approvalMs = limits.approvalMaxSeconds * 1000, onAwaiting = () => {}, signal } = request
   onAwaiting({ runId, expiresAt: await expiryOf(connection, runId) })
   const end = performance.now() + approvalMs
@@ -114,34 +154,48 @@ const awaitApproval = async (connection: Connection, runId: string, request: Per
   return persist(ask, { awayMs: restartMs, signal })
 }
 
+/** The same; a run that is not waited for to its end is taken back. */
+const awaitApproval = async (connection: Connection, runId: string, request: PermitRequest): Promise<Answer> => {
+  const { signal, approvalMs, onGivenUp = () => {} } = request
+  try {
+    if (approvalMs === 0) throw new CodedError('approval_required', runId)
+    return await Promise.race([awaitAnswer(connection, runId, request), endOf(signal)])
+  } catch (error) {
+    const isOver = error instanceof CodedError && !signal?.aborted && over.includes(error.code)
+    if (!isOver) onGivenUp({ runId, isKept: await giveUp(connection, runId) })
+    throw error
+  }
+}
+
+/** What is thrown of a run that awaits a person: which one. */
+const awaitedOf = (error: unknown): string | undefined =>
+  error instanceof CodedError && error.code === 'approval_required' ? error.detail : undefined
+
 /**
  * Asks for a run.
  * @param connection of its own: who closes it is heard by the daemon, which then waits for nobody
  * @throws CodedError `policy_denied`, `workspace_paused`, `approval_required`, `approval_denied`, `approval_expired`,
- * `input_unreadable`, the daemon's and the gateway's codes
+ * `run_withdrawn`, `input_unreadable`, the daemon's and the gateway's codes
  */
 export const askPermit = async (
   connection: Connection,
   request: PermitRequest,
 ): Promise<{ permit: Permit; asked: Asked }> => {
   const { label, runner: runner_id, contender: contender_id, submission: submission_id, version: version_id } = request
-  const { timeoutMs: timeout_ms = permitMs, approvalMs, signal } = request
+  const { timeoutMs: timeout_ms = permitMs, signal } = request
   const asked = await askedOf(request)
   const run = { ...asked, ...given({ label, runner_id, contender_id, submission_id, version_id }) }
   signal?.throwIfAborted()
   signal?.addEventListener('abort', connection.close, { once: true })
+  const first = connection.request('run.permit', { run, timeout_ms }).finally(() => {
+    signal?.removeEventListener('abort', connection.close)
+  })
   try {
-    return { asked, permit: permitOf(await connection.request('run.permit', { run, timeout_ms })) }
+    return { asked, permit: permitOf(await first) }
   } catch (error) {
     signal?.throwIfAborted()
-    const isAwaited = error instanceof CodedError && error.code === 'approval_required' && error.detail !== undefined
-    if (!isAwaited || approvalMs === 0) throw error
-    const answer = await awaitApproval(connection, error.detail as string, request).catch((failure: unknown) => {
-      signal?.throwIfAborted()
-      throw failure
-    })
-    return { asked, permit: permitOf(answer) }
-  } finally {
-    signal?.removeEventListener('abort', connection.close)
+    const runId = awaitedOf(error)
+    if (runId === undefined) throw error
+    return { asked, permit: permitOf(await awaitApproval(connection, runId, request)) }
   }
 }

@@ -10,13 +10,15 @@ export const shortHashOf = (hash: string): string => `command ${hash.slice(0, 8)
 /** What a run is called; without a label, by the beginning of its command's hash. */
 export const titleOf = ({ label, command_hash }: Approval): string => plain(label ?? shortHashOf(command_hash))
 
+const decisionWords = { approve: 'approved', deny: 'denied', withdraw: 'taken back' } as const
+
 /** What became of it, or until when somebody can answer. @param now milliseconds since 1970 */
 export const stateOf = (approval: Approval, now = Date.now()): string => {
   const { decision, decided_at, expires_at } = approval
   if (isPending(approval, now)) return `awaits you, expires ${relativeTo(expires_at, now)}`
   if (decision === null) return `expired ${relativeTo(expires_at, now)}`
   const when = decided_at === null ? '' : ` ${relativeTo(decided_at, now)}`
-  return `${decision === 'approve' ? 'approved' : 'denied'}${when}`
+  return `${decisionWords[decision]}${when}`
 }
 
 /** A run as a line of a table. */

@@ -63,7 +63,7 @@ const decided = (
 
 /**
  * `lf gateway approvals approve` and `deny`: a person's answer, once. Exit code 1 where the person thought better of it.
- * @throws CodedError `unknown_run`, `approval_not_pending`
+ * @throws CodedError `unknown_run`, `approval_not_pending`, `run_withdrawn`
  */
 export const decide = (
   context: Context,
@@ -74,6 +74,7 @@ export const decide = (
     const approval = await findApproval(owner, run)
     const { run_id } = approval
     for (const line of describe(approval)) output.note(line)
+    if (approval.decision === 'withdraw') throw new CodedError('run_withdrawn')
     if (approval.decision !== null) throw new CodedError('approval_not_pending', stateOf(approval))
     if (!yes && !(await confirm(context, questions[decision]))) {
       output.result({ ok: false, run_id, decision: null }, ['Nothing was decided.'])

@@ -19,8 +19,8 @@ const Approval = Type.Object({
   version_id: Nullable(Uuid),
   requested_at: Type.Number(),
   expires_at: Type.Number(),
-  /** Null where nobody answered, in time or yet. */
-  decision: Nullable(Type.Enum(['approve', 'deny'])),
+  /** Null where nobody answered, in time or yet; `withdraw` where its device waited no longer. */
+  decision: Nullable(Type.Enum(['approve', 'deny', 'withdraw'])),
   decided_at: Nullable(Type.Number()),
   reason: Nullable(Type.String()),
 })

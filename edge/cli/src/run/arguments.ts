@@ -2,6 +2,7 @@
 export interface RunArguments {
   readonly command: readonly string[]
   readonly submission?: string | undefined
+  /** By its id, its name, or the beginning of its id. */
   readonly runner?: string | undefined
   readonly contender?: string | undefined
   readonly lensVersion?: string | undefined

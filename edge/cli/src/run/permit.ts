@@ -3,6 +3,7 @@ import { spanOf } from '@lenserfight/daemon/span'
 import {
   type Awaiting,
   CodedError,
+  type GivenUp,
   hashCommand,
   hashFile,
   openRunner,
@@ -13,6 +14,7 @@ import { shortHashOf } from '../approvals/describe.ts'
 import type { Context } from '../context.ts'
 import { enrolledHere } from '../daemon.ts'
 import { plain, timeOf } from '../output.ts'
+import { runnerNamed } from '../owner/runner-named.ts'
 import { sayIfSlow } from '../waiting.ts'
 import type { RunArguments } from './arguments.ts'
 
@@ -52,11 +54,13 @@ const untilOf = (expiresAt: number | null, now: number): string => {
 const awaitingLine = ({ runId, expiresAt }: Awaiting, command: readonly string[], now: number = Date.now()): string => {
   const answers = `\`lf gateway approvals approve ${runId}\`, or \`lf gateway approvals deny ${runId}\``
   const what = `run ${runId} (${shortHashOf(hashCommand(command))})`
-  return `lf: ${what} awaits its owner’s approval${untilOf(expiresAt, now)}: ${answers}. Nothing has run, and Ctrl-C leaves it so.`
+  return `lf: ${what} awaits its owner’s approval${untilOf(expiresAt, now)}: ${answers}. Nothing has run; Ctrl-C takes it back.`
 }
 
-const leftLine = (runId: string): string =>
-  `lf: nothing has run. Until its time is over the run still shows in \`lf gateway approvals\`: \`lf gateway approvals deny ${runId}\` frees its place.`
+const leftLine = ({ runId, isKept }: GivenUp): string =>
+  isKept
+    ? `lf: nothing has run. Run ${runId} is taken back: it holds no place, and nobody can approve it any more.`
+    : `lf: nothing has run. The daemon takes run ${runId} back as soon as it is there and sees that nobody waits.`
 
 /** Whoever started it did not want to wait for a person any longer: nothing has run. */
 export class Interrupted extends CodedError {
@@ -69,7 +73,7 @@ export class Interrupted extends CodedError {
 const interrupting = ['SIGINT', 'SIGTERM'] as const
 
 /** The end of a wait for a person, by a signal; before and after it, signals mean what they meant. */
-const createWait = ({ json, note }: Context['output']) => {
+const createWait = () => {
   const abort = new AbortController()
   let onSignal: ((signal: NodeJS.Signals) => void) | undefined
   return {
@@ -77,7 +81,6 @@ const createWait = ({ json, note }: Context['output']) => {
     begin: (runId: string): void => {
       onSignal = (signal) => {
         if (abort.signal.aborted) return
-        if (!json) note(leftLine(runId))
         abort.abort(new Interrupted(signal, runId))
       }
       for (const name of interrupting) process.on(name, onSignal)
@@ -108,23 +111,27 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
   const [word = ''] = args.command
   const inputs = await Promise.all(args.input.map((path) => hashFile(path)))
   enrolledHere(context)
+  const named = args.runner === undefined ? context.project().config.runner : await runnerNamed(context, args.runner)
   let runner: Runner | undefined
   let hasBegun = false
   const close = (): void => runner?.close()
-  const wait = createWait(output)
+  const wait = createWait()
   try {
     runner = await openRunner({ socket: context.edge.socket })
     const { permit } = runner
     const run = await sayIfSlow(output, slowLine, (stop) =>
       permit({
         ...{ command: args.command, inputs, label: args.label ?? labelOf(word), timeoutMs: permitMs },
-        runner: args.runner ?? context.project().config.runner,
+        runner: named,
         ...{ contender: args.contender, submission: args.submission, version: args.lensVersion },
         approvalMs: args.approvalWait === undefined ? undefined : args.approvalWait * 1000,
         onAwaiting: (awaiting) => {
           stop()
           wait.begin(awaiting.runId)
           if (!output.json) output.note(awaitingLine(awaiting, args.command))
+        },
+        onGivenUp: (given) => {
+          if (!output.json) output.note(leftLine(given))
         },
         signal: wait.signal,
         onWithdrawn: ({ code, message }) => {

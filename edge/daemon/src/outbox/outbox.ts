@@ -115,12 +115,12 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     operations.prune(prunedAt - keepEndedMs)
   }
   /**
-   * Who fills the outbox must neither keep the key from being changed that what fills it waits for, nor lose what ran: a tool log
-   * alone can be as long as the outbox.
+   * Who fills the outbox must neither keep the key from being changed that what fills it waits for, nor lose what ran or will not
+   * run: a tool log alone can be as long as the outbox.
    */
   const roomFor = (kind: KindName): number => {
     if (kind === 'rotate') return Number.POSITIVE_INFINITY
-    return kind === 'attestation' ? capacity + limits.openRuns : capacity
+    return kind === 'attestation' || kind === 'run_withdraw' ? capacity + limits.openRuns : capacity
   }
   const enqueue: Outbox['enqueue'] = ({ kid, kind, opId = newUuidV7(now()), body }) => {
     const known = operations.find(opId)

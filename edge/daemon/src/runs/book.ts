@@ -1,4 +1,4 @@
-import { CodedError } from '@lenserfight/schemas'
+import { CodedError, limits } from '@lenserfight/schemas'
 import type { Store } from '../store.ts'
 
 /** What a permit says for as long as its run lasts; null is none. */
@@ -19,6 +19,10 @@ export interface BookedRun {
   /** Entries of its tool log. */
   readonly tools: number
   readonly isEnded: boolean
+  /** It awaits a person, or was let go on by one, and has not begun. */
+  readonly isAwaiting: boolean
+  /** It was taken back before it began. */
+  readonly isWithdrawn: boolean
 }
 
 /** A clock that is off by no more than this is off by no more than can be measured, milliseconds. */
@@ -52,8 +56,18 @@ const shifted = (time: unknown, offsetMs: number): unknown =>
  * that was killed goes on counting where it was. Calls throw CodedError `state_unwritable`.
  */
 export interface RunBook {
-  readonly add: (permit: Permitted, clockOffsetMs: number) => void
+  readonly add: (permit: Permitted, clockOffsetMs: number, isAwaiting?: boolean) => void
   readonly find: (runId: string) => BookedRun | undefined
+  /** Those that await a person; with them what the gateway said of one when this machine had no time left to write it here. */
+  readonly awaiting: () => string[]
+  /** It begins, or never will. */
+  readonly settle: (runId: string) => void
+  /**
+   * Takes back a run that awaits a person, or was let go on by one and has not begun; or does neither.
+   * @param keep keeps the message that says so
+   * @throws CodedError `unknown_run`, `run_withdrawn`, `approval_not_pending`, what `keep` throws
+   */
+  readonly withdraw: <T>(runId: string, keep: () => T) => T
   /**
    * Counts one more entry of a run's tool log, and keeps it, or does neither.
    * @param keep keeps the entry of that number
@@ -78,13 +92,15 @@ interface Row {
   clock_offset_ms: number
   tools: number
   ended: number
+  awaiting: number
+  withdrawn: number
 }
 
 /** @param now milliseconds since 1970 */
 export const createRunBook = (store: Store, now: () => number = Date.now): RunBook => {
   const find = (runId: string): BookedRun | undefined => {
     const row = store.get<Row & Record<string, never>>(
-      'SELECT permit, clock_offset_ms, tools, ended FROM runs WHERE run_id = ?',
+      'SELECT permit, clock_offset_ms, tools, ended, awaiting, withdrawn FROM runs WHERE run_id = ?',
       runId,
     )
     return (
@@ -93,18 +109,50 @@ export const createRunBook = (store: Store, now: () => number = Date.now): RunBo
         clockOffsetMs: row.clock_offset_ms,
         tools: row.tools,
         isEnded: row.ended === 1,
+        isAwaiting: row.awaiting === 1,
+        isWithdrawn: row.withdrawn === 1,
       }
     )
   }
+  const add: RunBook['add'] = (permit, clockOffsetMs, isAwaiting = false) => {
+    store.run('DELETE FROM runs WHERE created_at < ?', now() - keptMs)
+    store.run(
+      `INSERT INTO runs (run_id, permit, clock_offset_ms, created_at, awaiting) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+      ...[permit.run_id, JSON.stringify(permit), Math.round(clockOffsetMs), now(), isAwaiting ? 1 : 0],
+    )
+  }
+  /** A daemon that was killed right after it heard of a permit had not written it here. */
+  const addUnwritten = (): void => {
+    const rows = store.all<{ result: string }>(
+      `SELECT json_extract(o.outcome, '$.result') AS result FROM operations o
+        WHERE o.state = 'done' AND o.kind = 'run_start' AND o.ended_at > ?
+          AND json_extract(o.outcome, '$.result.verdict') = 'require_approval'
+          AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.run_id = json_extract(o.outcome, '$.result.run_id'))`,
+      now() - limits.approvalMaxSeconds * 1000,
+    )
+    for (const { result } of rows) add(readPermitted(JSON.parse(result) as Record<string, unknown>), 0, true)
+  }
   return {
     find,
-    add: (permit, clockOffsetMs) => {
-      store.run('DELETE FROM runs WHERE created_at < ?', now() - keptMs)
-      store.run(
-        `INSERT INTO runs (run_id, permit, clock_offset_ms, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-        ...[permit.run_id, JSON.stringify(permit), Math.round(clockOffsetMs), now()],
-      )
+    add,
+    awaiting: () => {
+      addUnwritten()
+      return store
+        .all<{ run_id: string }>('SELECT run_id FROM runs WHERE awaiting = 1 ORDER BY run_id')
+        .map(({ run_id }) => run_id)
     },
+    settle: (runId) => {
+      store.run('UPDATE runs SET awaiting = 0 WHERE run_id = ?', runId)
+    },
+    withdraw: (runId, keep) =>
+      store.transaction(() => {
+        const run = find(runId)
+        if (run === undefined) throw new CodedError('unknown_run')
+        if (run.isWithdrawn) throw new CodedError('run_withdrawn')
+        if (!run.isAwaiting) throw new CodedError('approval_not_pending')
+        store.run('UPDATE runs SET awaiting = 0, withdrawn = 1 WHERE run_id = ?', runId)
+        return keep()
+      }),
     addTool: (runId, keep) =>
       store.transaction(() => {
         const run = find(runId)
@@ -119,7 +167,7 @@ export const createRunBook = (store: Store, now: () => number = Date.now): RunBo
         const runId = String(attestation.run_id)
         const run = find(runId)
         const offset = clockOffsetMs ?? run?.clockOffsetMs ?? 0
-        store.run('UPDATE runs SET ended = 1 WHERE run_id = ?', runId)
+        store.run('UPDATE runs SET ended = 1, awaiting = 0 WHERE run_id = ?', runId)
         const { started_at, ended_at } = attestation
         return keep({
           ...(run && Object.fromEntries(attested.map((name) => [name, run.permit[name]]))),

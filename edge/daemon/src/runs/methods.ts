@@ -6,7 +6,8 @@ import { asReport } from '../outbox/report.ts'
 import type { Outbox } from '../outbox/types.ts'
 import type { Presence } from '../presence.ts'
 import type { Methods } from '../socket/server.ts'
-import { type Permitted, type RunBook, readPermitted } from './book.ts'
+import type { Awaited } from './awaited.ts'
+import { type BookedRun, type Permitted, type RunBook, readPermitted } from './book.ts'
 import type { Live, Runs } from './runs.ts'
 import { type Stopwatch, startStopwatch } from './stopwatch.ts'
 import { deniedBy, readWord, refusalOf } from './verdict.ts'
@@ -22,6 +23,7 @@ export interface RunMethodsOptions {
   readonly heartbeat: Pick<Heartbeat, 'beatFor'>
   readonly runs: Runs
   readonly book: RunBook
+  readonly awaited: Awaited
   readonly enqueue: (kind: KindName, body: Readonly<Record<string, unknown>>) => Operation
   /** The code with which the device's state refuses a kind. */
   readonly refusal: (kind: KindName) => ReasonCode | undefined
@@ -31,7 +33,7 @@ export interface RunMethodsOptions {
 
 type RunMethods = Pick<
   Methods,
-  'run.permit' | 'run.approval' | 'run.start' | 'run.tool' | 'run.heartbeat' | 'run.complete'
+  'run.permit' | 'run.approval' | 'run.withdraw' | 'run.start' | 'run.tool' | 'run.heartbeat' | 'run.complete'
 >
 
 /** How long a verdict holds yet, whole milliseconds: rounded down, since it is a bound. */
@@ -51,6 +53,11 @@ const checkBefore = (runId: string, live: Live): void => {
   if (code === 'approval_required') throw new CodedError(code, runId)
   if (code !== undefined) throw new CodedError(code, code === live.reason ? undefined : live.reason)
 }
+/** @throws CodedError `run_ended`, `run_withdrawn` */
+const checkOpen = (run: BookedRun | undefined): void => {
+  if (run?.isEnded) throw new CodedError('run_ended')
+  if (run?.isWithdrawn) throw new CodedError('run_withdrawn')
+}
 /** @throws CodedError the code that a verdict is told as where it is to run, or runs already */
 const checkDuring = (runId: string, live: Live): void => {
   if (live.verdict === 'require_approval') throw new CodedError('approval_required', runId)
@@ -59,7 +66,7 @@ const checkDuring = (runId: string, live: Live): void => {
 
 /** The methods by which a runner asks for a run, runs and attests (`edge/runner` is their client). */
 export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
-  const { outbox, presence, heartbeat, runs, book, enqueue, refusal, checkState } = options
+  const { outbox, presence, heartbeat, runs, book, awaited, enqueue, refusal, checkState } = options
 
   /** RH-3: refuses at once what the device's state refuses. */
   const refuseNow = (kind: KindName): void => {
@@ -93,30 +100,47 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
       if (refused.signal.aborted) refuseNow('run_start')
     }
   }
-  /** What `run_start` results in. The stopwatch counts from before it was first sent. */
-  const startRun = async (run: Readonly<Record<string, unknown>>, timeoutMs: number, signal: AbortSignal) => {
-    const since = startStopwatch()
-    const { opId } = enqueue('run_start', run)
-    const operation = await waitWhileAllowed(opId, timeoutMs, signal)
-    const { outcome } = operation
-    if (outcome?.ok) return { result: outcome.result ?? {}, since }
-    if (outcome !== null) throw new CodedError(outcome.code ?? 'internal_error', outcome.detail)
-    // Nobody runs anything on a permit that comes too late: asked for again, it would only take the place of one that is wanted.
-    const code = whyUnanswered(operation.lastCode)
-    outbox.abandon(opId, code)
-    throw new CodedError(code)
-  }
   const keep = (result: Readonly<Record<string, unknown>>, since: Stopwatch): Permitted => {
     const permit = readPermitted(result)
     const word = readWord(result)
     if (word === undefined) throw new CodedError('internal_error', 'a permit without a verdict')
-    book.add(permit, presence.clockOffsetMs() ?? 0)
+    const isAwaiting = 'verdict' in word && word.verdict === 'require_approval'
+    book.add(permit, presence.clockOffsetMs() ?? 0, isAwaiting)
     runs.hear(permit.run_id, permit.runner_id)
     runs.take(permit.run_id, word, since)
     return permit
   }
+  /** What `run_start` results in. The stopwatch counts from before it was first sent. */
+  const startRun = async (run: Readonly<Record<string, unknown>>, timeoutMs: number, signal: AbortSignal) => {
+    const since = startStopwatch()
+    const { opId } = enqueue('run_start', run)
+    const leave = awaited.expect(opId)
+    try {
+      const operation = await waitWhileAllowed(opId, timeoutMs, signal)
+      const { outcome } = operation
+      if (outcome?.ok) return { permit: keep(outcome.result ?? {}, since), result: outcome.result ?? {} }
+      if (outcome !== null) throw new CodedError(outcome.code ?? 'internal_error', outcome.detail)
+      // Nobody runs anything on a permit that comes too late: asked for again, it would only take the place of one that is wanted.
+      const code = whyUnanswered(operation.lastCode)
+      outbox.abandon(opId, code)
+      throw new CodedError(code)
+    } finally {
+      leave()
+    }
+  }
   /** The permit with what holds of it now, once nothing but a person is awaited, and for them as long as the caller wants. */
   const concludePermit = async (
+    permit: Readonly<Record<string, unknown>> & { readonly run_id: string },
+    wanted: { timeoutMs: number; approvalMs: number; signal: AbortSignal },
+  ) => {
+    const leave = awaited.hold(permit.run_id)
+    try {
+      return await awaitPermit(permit, wanted)
+    } finally {
+      leave()
+    }
+  }
+  const awaitPermit = async (
     permit: Readonly<Record<string, unknown>> & { readonly run_id: string },
     { timeoutMs, approvalMs, signal }: { timeoutMs: number; approvalMs: number; signal: AbortSignal },
   ) => {
@@ -128,15 +152,18 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
     if (live === undefined) throw new CodedError('permit_expired', whyUnanswered())
     // It was refused, and nothing has run: it takes nobody's place.
     if (live.verdict === 'deny' || live.verdict === 'pause') runs.forget(run_id)
+    // One that is paused awaits its person still; one that is allowed may yet be left by its runner, until it starts.
+    if (live.verdict === 'deny') awaited.settle(run_id)
     checkBefore(run_id, live)
     return { ...permit, ...asAnswer(live), clock_offset_ms: presence.clockOffsetMs() ?? null }
   }
   /** What holds of a run that goes on; asked for where nothing does, as after a restart of this daemon. */
   const current = async (runId: string, timeoutMs: number, signal: AbortSignal): Promise<Live> => {
     const booked = book.find(runId)
-    if (booked?.isEnded) throw new CodedError('run_ended')
+    checkOpen(booked)
     runs.hear(runId, booked?.permit.runner_id ?? null)
-    const live = await runs.ask(runId, timeoutMs, signal)
+    const leave = awaited.hold(runId)
+    const live = await runs.ask(runId, timeoutMs, signal).finally(leave)
     if (live === undefined) throw new CodedError('permit_expired', whyUnanswered())
     return live
   }
@@ -151,9 +178,9 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
           runs.hearRunner(run.runner_id)
           heartbeat.beatFor(run.runner_id)
         }
-        const { result, since } = await startRun(run, timeout_ms, signal)
+        const { permit, result } = await startRun(run, timeout_ms, signal)
         release()
-        const { run_id } = keep(result, since)
+        const { run_id } = permit
         const timeoutMs = Math.max(0, timeout_ms - (performance.now() - began))
         return await concludePermit({ ...result, run_id }, { timeoutMs, approvalMs, signal })
       } finally {
@@ -164,16 +191,21 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
       await checkState('run_start')
       const booked = book.find(run_id)
       if (booked === undefined) throw new CodedError('unknown_run')
-      if (booked.isEnded) throw new CodedError('run_ended')
+      checkOpen(booked)
       runs.hear(run_id, booked.permit.runner_id)
       return concludePermit({ ...booked.permit }, { timeoutMs: askMs, approvalMs, signal })
     },
+    'run.withdraw': async ({ run_id, timeout_ms = 0 }, signal) => {
+      const { opId } = awaited.withdraw(run_id)
+      return asReport((await outbox.wait(opId, timeout_ms, signal)) as Operation)
+    },
     'run.start': async ({ run_id }) => {
       refuseNow('run_start')
-      if (book.find(run_id)?.isEnded) throw new CodedError('run_ended')
+      checkOpen(book.find(run_id))
       const live = runs.look(run_id)
       if (live === undefined) throw new CodedError('permit_expired')
       checkDuring(run_id, live)
+      awaited.settle(run_id)
       runs.hear(run_id, book.find(run_id)?.permit.runner_id ?? null)
       return { run_id, valid_ms: validOf(live) }
     },
@@ -182,6 +214,7 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
       if (book.find(run_id) === undefined) throw new CodedError('unknown_run')
       const live = await current(run_id, timeout_ms, signal)
       checkDuring(run_id, live)
+      awaited.settle(run_id)
       const seq = book.addTool(run_id, (entry) => {
         enqueue('tool_invocation', { run_id, seq: entry, tool, arguments_hash })
       })

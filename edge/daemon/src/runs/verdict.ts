@@ -12,6 +12,12 @@ export interface Verdict {
   readonly approvalExpiresAt: number | null
 }
 
+/** What holds of a run that this machine took back, whatever the gateway said before. */
+export const withdrawnWord: Verdict = {
+  ...{ verdict: 'deny', reason: 'withdrawn', deniedTools: [] },
+  ...{ coveredUntil: null, approvalExpiresAt: null },
+}
+
 /** That, or the code with which the gateway would not judge it. */
 export type Word = Verdict | { readonly code: ReasonCode }
 
@@ -40,5 +46,6 @@ export const refusalOf = ({ verdict, reason }: Verdict): ReasonCode | undefined 
   if (verdict === 'allow') return undefined
   if (verdict === 'pause') return 'workspace_paused'
   if (verdict === 'require_approval') return 'approval_required'
+  if (reason === 'withdrawn') return 'run_withdrawn'
   return reason === 'approval_denied' || reason === 'approval_expired' ? reason : 'policy_denied'
 }

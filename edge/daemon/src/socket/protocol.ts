@@ -35,6 +35,8 @@ export const methods = {
   ),
   /** The permit of a run that awaits a person, once one approved it. */
   'run.approval': Type.Object({ run_id: Uuid, approval_timeout_ms: ApprovalTimeoutMs }, closed),
+  /** Takes back a run that awaits a person, or has not begun since: it frees its place, and nobody can approve it any more. */
+  'run.withdraw': Type.Object({ run_id: Uuid, timeout_ms: Type.Optional(TimeoutMs) }, closed),
   /** It begins to run now. */
   'run.start': Type.Object({ run_id: Uuid }, closed),
   /** Logs that it is to use a tool, and whether it may. */

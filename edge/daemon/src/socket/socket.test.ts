@@ -17,6 +17,7 @@ const methodsWith = (more: Partial<Methods> = {}): Methods => ({
   status: async () => ({ up: true }),
   'run.permit': async ({ run }) => ({ run }),
   'run.approval': async () => ({}),
+  'run.withdraw': async () => ({}),
   'run.start': async () => ({}),
   'run.tool': async () => ({}),
   'run.heartbeat': async () => ({}),
