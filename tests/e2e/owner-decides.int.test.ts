@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import type { Stack } from '@lenserfight/local/stack'
@@ -270,6 +270,84 @@ test.serial('a run is denied with why, and a list that is watched shows it until
   t.regex(why, /\n +lf run -- COMMAND\n$/)
 })
 
+const awaitedRun = /lf gateway approvals approve ([0-9a-f-]{36})/
+/** The run that an `lf run` says it awaits approval of. */
+const awaited = async (said: () => string): Promise<string> => {
+  await until(async () => awaitedRun.test(said()), 'that it says what it awaits')
+  return awaitedRun.exec(said())?.[1] as string
+}
+const untilTakenBack = (machine: Machine, run: string) =>
+  until(async () => {
+    const { approvals } = await machine.ask<{ approvals: Approval[] }>('gateway', 'approvals')
+    return approvals.some(({ run_id, decision }) => run_id === run && decision === 'withdraw')
+  }, 'that the run is taken back')
+
+test.serial(
+  'Ctrl-C at a terminal takes the awaiting run back: it frees its place, and nobody can approve it',
+  async (t) => {
+    const { machine } = t.context
+    await machine.ask('gateway', 'policy', 'set', '--max-parallel', '1')
+    const running = spawn('script', ['-qec', `exec ${lfFile} run -- touch left`, '/dev/null'], {
+      env: machine.env,
+      cwd: machine.home,
+    })
+    let seen = ''
+    const gone = new Promise((resolve) => running.once('close', resolve))
+    running.stdout.setEncoding('utf8').on('data', (text: string) => {
+      seen += text
+    })
+    const run = await awaited(() => seen)
+    const full = await machine.lf(['run', '--', 'true'])
+    t.deepEqual(codeOf(full), [5, 'policy_denied'], 'it holds the only place')
+    running.stdin.write('\u0003')
+    t.is(await gone, 130)
+    t.true(seen.includes(`lf: nothing has run. Run ${run} is taken back: `), seen)
+    await untilTakenBack(machine, run)
+    const { used } = await machine.ask<{ used: object }>('gateway', 'policy', 'show')
+    t.like(used, { parallel_runs: 0 })
+    const late = await machine.lf(['gateway', 'approvals', 'approve', run, '--yes'])
+    t.deepEqual(codeOf(late), [5, 'run_withdrawn'])
+    t.regex((await machine.lf(['gateway', 'approvals'])).stdout, new RegExp(`\\n${run} .* taken back \\d`))
+    const why = (await machine.lf(['gateway', 'explain', run])).stdout
+    t.regex(why, /\nOutcome +taken back: whoever asked for it took it back \(withdrawn\)\. Nothing ran\.\n/)
+    await machine.ask('gateway', 'policy', 'set', '--max-parallel', 'none')
+    t.false(existsSync(join(machine.home, 'left')))
+  },
+)
+
+test.serial(
+  'a run whose lf is killed is taken back, and one whose lf outlives a killed daemon runs once approved',
+  async (t) => {
+    const { machine } = t.context
+    const killed = machine.lfStarted(['run', '--', 'touch', 'killed'])
+    const run = await awaited(killed.said)
+    killed.child.kill('SIGKILL')
+    await killed.ended
+    await untilTakenBack(machine, run)
+
+    const [stays, leaves] = ['stays', 'leaves'].map((name) => machine.lfStarted(['run', '--', 'touch', name]))
+    if (stays === undefined || leaves === undefined) return t.fail()
+    const [kept, left] = [await awaited(stays.said), await awaited(leaves.said)]
+    await machine.end('SIGKILL')
+    leaves.child.kill('SIGKILL')
+    await leaves.ended
+    await machine.serve()
+    await untilTakenBack(machine, left)
+    t.deepEqual(
+      (await waitingOf(machine)).map(({ run_id }) => run_id),
+      [kept],
+      'somebody waits for it still',
+    )
+    await machine.ask('gateway', 'approvals', 'approve', kept, '--yes')
+    const ran = await stays.ended
+    t.is(ran.code, 0, ran.stderr)
+    t.deepEqual(
+      ['killed', 'leaves', 'stays'].map((name) => existsSync(join(machine.home, name))),
+      [false, false, true],
+    )
+  },
+)
+
 test.serial('of a run that the policy refused, explain says what the policy’s own test says', async (t) => {
   const { machine } = t.context
   await machine.ask('gateway', 'policy', 'set', '--daily-runs', '0')
@@ -282,6 +360,72 @@ test.serial('of a run that the policy refused, explain says what the policy’s 
   t.true(tested.includes(`\n${remedy?.sentence} \`${remedy?.command}\`.\n`), tested)
   await machine.ask('gateway', 'policy', 'set', '--daily-runs', 'none')
 })
+
+interface Listed {
+  runs: { run_id: string; device_name: string; runner_name: string | null; exit_code: number | null; reason: string }[]
+  more: boolean
+  next: string | null
+}
+const runsOf = (machine: Machine, ...words: string[]) => machine.ask<Listed>('gateway', 'runs', ...words)
+
+test.serial('lf run takes a runner by its name, and lf gateway runs lists what ran, newest first', async (t) => {
+  const { machine, stranger } = t.context
+  await machine.ask('gateway', 'policy', 'set', '--approval', 'require-human')
+  const waiting = machine.lfStarted(['run', '--', 'true'])
+  const waits = await awaited(waiting.said)
+  await machine.ask('gateway', 'policy', 'set', '--approval', 'allow')
+  const ran = await machine.lf(['run', '--runner', 'nightly', '--label', 'by name', '--', 'sh', '-c', 'exit 7'])
+  t.is(ran.code, 7, ran.stderr)
+  const list = await runsOf(machine, '--limit', '2')
+  t.deepEqual([list.runs.length, list.more], [2, true])
+  const [newest, second] = list.runs
+  t.like(newest, { device_name: 'build', runner_name: 'nightly', label: 'by name', exit_code: 7 })
+  t.is(second?.run_id, waits)
+  const older = await runsOf(machine, '--before', list.next ?? '', '--limit', '500')
+  t.true(older.runs.length > 3)
+  t.false(older.runs.some(({ run_id }) => run_id === newest?.run_id || run_id === waits))
+  t.true(older.runs.some(({ reason }) => reason === 'withdrawn'))
+  for (const filter of [['--runner', 'nightly'], ['--awaiting'], ['--device', 'build', '--limit', '1']]) {
+    const only = (await runsOf(machine, ...filter)).runs
+    t.is(only[0]?.run_id, filter[0] === '--awaiting' ? waits : newest?.run_id, filter.join(' '))
+  }
+  t.false((await runsOf(machine, '--open')).runs.some(({ run_id }) => run_id === waits || run_id === newest?.run_id))
+
+  const shown = (await machine.lf(['gateway', 'runs'])).stdout
+  t.regex(shown, new RegExp(`^RUN .*\\n${newest?.run_id} +by name +build +nightly .* exit 7 `))
+  t.regex(shown, new RegExp(`\\n${waits} .* awaits you, expires in `))
+  t.true(shown.includes(`lf gateway explain ${newest?.run_id}`))
+  t.false(shown.includes('\u001b'), 'no colours but on a terminal')
+  t.regex((await stranger.lf(['gateway', 'runs'])).stdout, /^No runs yet\. /)
+  t.deepEqual(codeOf(await stranger.lf(['gateway', 'runs', '--device', device])), [1, 'device_not_found'])
+  t.deepEqual(codeOf(await machine.lf(['gateway', 'runs', '--awaiting', '--open'])), [1, 'usage'])
+  waiting.child.kill('SIGINT')
+  await waiting.ended
+})
+
+test.serial(
+  'a runner’s name that means none or several is refused with what to do, and an id needs no sign-in',
+  async (t) => {
+    const { machine } = t.context
+    const nightly = (await runnersOf(machine)).find(({ name }) => name === 'nightly')?.runner_id ?? ''
+    // By its name, and by what its id begins with.
+    await machine.ask('gateway', 'runners', 'bind', nightly.slice(0, 13))
+    const several = await machine.lf(['run', '--runner', nightly.slice(0, 13), '--', 'touch', 'unsure'])
+    t.deepEqual(codeOf(several), [1, 'usage'])
+    t.true(several.stderr.includes(`${nightly} nightly`), several.stderr)
+    t.deepEqual(codeOf(await machine.lf(['run', '--runner', 'nobody', '--', 'touch', 'unsure'])), [1, 'unknown_runner'])
+    t.is((await machine.lf(['config', 'set', 'runner', 'nightly'])).code, 0)
+    t.is((await machine.lf(['config', 'get', 'runner'])).stdout, `${nightly}\n`, 'its id is kept')
+    t.is((await machine.lf(['config', 'unset', 'runner'])).code, 0)
+    t.is((await machine.lf(['logout'])).code, 0)
+    const unsigned = await machine.lf(['run', '--runner', 'nightly', '--', 'touch', 'unsure'])
+    t.is(unsigned.code, 2, unsigned.stderr)
+    t.regex(unsigned.stderr, /`lf login`.*give its id/)
+    t.false(existsSync(join(machine.home, 'unsure')))
+    t.is((await machine.lf(['run', '--runner', nightly, '--', 'true'])).code, 0)
+    await machine.login('olga')
+  },
+)
 
 test.serial('of a revoked device the doctor tells what to do once', async (t) => {
   const { machine } = t.context

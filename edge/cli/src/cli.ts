@@ -10,6 +10,7 @@ import { machineCommands } from './grammar/machine.ts'
 import { policyCommands } from './grammar/policy.ts'
 import { noDashes, runCommand } from './grammar/run.ts'
 import { runnerCommands } from './grammar/runners.ts'
+import { runsCommand } from './grammar/runs.ts'
 import { sessionCommands } from './grammar/session.ts'
 
 export type { Act } from './grammar/act.ts'
@@ -72,6 +73,7 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
   cli.command('gateway', 'Devices, runners, daemon and audit', (gateway) => {
     deviceCommands(gateway, choose)
     runnerCommands(gateway, choose)
+    runsCommand(gateway, choose)
     approvalCommands(gateway, choose)
     policyCommands(gateway, choose)
     explainCommand(gateway, choose)

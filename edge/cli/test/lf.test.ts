@@ -167,7 +167,7 @@ test.serial('what is wrong is said in words of the command line', (t) => {
     ['gateway policy set --daily-runs many', /whole number from 0 to 1000000.*many/],
     ['gateway approvals --watch', /--watch is for a terminal/],
     ['gateway devices --trust nobody', /Choices: "pending"/],
-    ['run --runner nightly -- true', /an id is needed.*nightly/],
+    ['run --contender nightly -- true', /an id is needed.*nightly/],
     ['run --submission 1 -- true', /an id is needed/],
   ] as const) {
     const { status, stderr } = lf(words)
@@ -366,7 +366,10 @@ test.serial('CO-1: lf config keeps what is known, refuses a secret, and warns of
   const taken = lf('config unset runner', { home, env })
   t.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { provider: {}, theirs: 1 })
   for (const { stdout, stderr } of [refused, listed, taken]) t.false(`${stdout}${stderr}`.includes(secret))
-  t.is(lf('config set runner nightly', { home, env }).status, 1)
+  const named = lf('config set runner nightly', { home, env })
+  t.is(named.status, 2, 'a name is found by a sign-in alone')
+  t.regex(named.stderr, /^not_signed_in: .*give its id/)
+  t.regex(lf(`config set runner ${secret}`, { home, env }).stderr, /^secret_in_config: /, 'before anybody is asked')
 })
 
 test.serial(
@@ -559,7 +562,9 @@ test.serial('where a process cannot become another, the daemon runs in that of l
 
 test.serial('what is not valid says what to do', (t) => {
   const home = newHome()
-  t.regex(lf('config set runner x', { home }).stderr, /^config_invalid: .*Correct .*an id/)
+  const file = join(home, '.lenserfight.json')
+  writeFileSync(file, '{"runner":"x"}')
+  t.regex(lf('config list', { home, env: { HOME: home } }).stderr, /^config_invalid: .*Correct .*an id/)
   mkdirSync(join(home, 'lf'), { mode: 0o700 })
   writeFileSync(join(home, 'lf', 'lenserfight.json'), '[]', { mode: 0o600 })
   t.regex(lf('whoami', { home }).stderr, /^config_invalid: .*remove it, and sign in again/)

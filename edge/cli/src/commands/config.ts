@@ -3,6 +3,7 @@ import { CodedError } from '@lenserfight/schemas'
 import { fits } from '@lenserfight/schemas/fits'
 import { type Context, secretWarning } from '../context.ts'
 import { plain } from '../output.ts'
+import { runnerNamed } from '../owner/runner-named.ts'
 import { ProjectConfig, saveProjectConfig } from '../project/config.ts'
 import { parseProjectFile, projectFileName, projectFolders, readProjectText } from '../project/file.ts'
 import type { ProjectMember } from '../project/members.ts'
@@ -23,17 +24,20 @@ export const getConfig = (context: Context, name: ProjectMember): void => {
 }
 
 /**
- * `lf config set NAME VALUE` and `unset NAME`: in the nearest file, else in a new one at the project's root.
+ * `lf config set NAME VALUE` and `unset NAME`: in the nearest file, else in a new one at the project's root. A runner may be named
+ * as `lf run --runner` has it; its id is kept.
  * @throws CodedError `secret_in_config` where the value is like a secret, `config_invalid`, `state_unwritable`
  */
-export const setConfig = (context: Context, name: ProjectMember, value: string | undefined): void => {
+export const setConfig = async (context: Context, name: ProjectMember, given: string | undefined): Promise<void> => {
   const found = context.project().file
-  if (found === undefined && value === undefined) {
+  if (found === undefined && given === undefined) {
     context.output.result({ ok: true, file: null, name, value: null, stripped: [] }, [`${name} was not set.`])
     return
   }
   const file = found ?? join(projectFolders(context.config).at(-1) as string, projectFileName)
-  if (value !== undefined && holdsSecret(value)) throw new CodedError('secret_in_config', `${name} is not set`)
+  // Before anybody is asked: a secret goes nowhere.
+  if (given !== undefined && holdsSecret(given)) throw new CodedError('secret_in_config', `${name} is not set`)
+  const value = name === 'runner' && given !== undefined ? await runnerNamed(context, given) : given
   const { [name]: _, ...others } = found === undefined ? {} : parseProjectFile(file, readProjectText(file))
   const config = value === undefined ? others : { ...others, [name]: value }
   if (value !== undefined && !fits(ProjectConfig, { [name]: value })) {

@@ -31,7 +31,7 @@ export const configCommands = (cli: Argv, choose: Choose): Argv =>
             .positional('value', {
               type: 'string',
               demandOption: true,
-              describe: 'A file’s path for gateway, an id for runner',
+              describe: 'A file’s path for gateway; for runner its id, or its name where its owner is signed in here',
             })
             .example('$0 config set gateway deploy/gateway.json', 'a path from the file’s folder'),
         ({ name, value }) => choose(asVoid(async (context) => (await load()).setConfig(context, name, value))),
@@ -44,5 +44,5 @@ export const configCommands = (cli: Argv, choose: Choose): Argv =>
         ({ name }) => choose(asVoid(async (context) => (await load()).setConfig(context, name, undefined))),
       )
       .demandCommand(1, 'Say which command.')
-      .example('$0 config set runner ID', 'what `lf run` here runs as'),
+      .example('$0 config set runner nightly', 'what `lf run` here runs as'),
   )

@@ -1,5 +1,5 @@
 import type { Argv } from 'yargs'
-import { approvalSeconds, type Choose, id, label as labelForm, seconds } from './act.ts'
+import { approvalSeconds, type Choose, id, label as labelForm, name as nameForm, seconds } from './act.ts'
 
 /** What is said where no command follows. */
 export const noDashes = 'give the command after --, as in `lf run -- make test`'
@@ -23,8 +23,8 @@ export const runCommand = (cli: Argv, choose: Choose, argv: readonly string[]): 
           describe: 'The submission that this run backs',
         })
         .option('runner', {
-          ...{ type: 'string', requiresArg: true, coerce: id },
-          describe: 'The runner that runs it: the id that `lf gateway runners bind` prints',
+          ...{ type: 'string', requiresArg: true, coerce: nameForm },
+          describe: 'The runner that runs it: its name, where its owner is signed in here, or its id',
         })
         .option('contender', {
           type: 'string',
@@ -74,7 +74,7 @@ export const runCommand = (cli: Argv, choose: Choose, argv: readonly string[]): 
         })
         .example('$0 run -- make test', 'its exit code is make’s own')
         .example('$0 run --input data.csv --output model.bin -- python train.py', 'with what went in and came out')
-        .example('$0 run --runner ID --report run.json -- ./agent', 'for programs')
+        .example('$0 run --runner nightly --report run.json -- ./agent', 'for programs')
         .epilog('The command has its own input, output, exit code and signals. What lf says goes to standard error.'),
     (args) => {
       const command = commandOf(argv)

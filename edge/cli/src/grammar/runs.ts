@@ -1,0 +1,44 @@
+import { limits } from '@lenserfight/schemas'
+import type { Argv } from 'yargs'
+import { asVoid, type Choose, id as idForm } from './act.ts'
+
+const limit = (text: string): number => {
+  const value = Number(text)
+  if (!/^\d{1,4}$/.test(text) || value < 1 || value > limits.runsPerAnswer)
+    throw new RangeError(`a limit is a whole number from 1 to ${limits.runsPerAnswer}, not ${text}`)
+  return value
+}
+const text = { type: 'string', requiresArg: true } as const
+const flag = { type: 'boolean', default: false } as const
+
+/** What the account asked to run. */
+export const runsCommand = (gateway: Argv, choose: Choose): Argv =>
+  gateway.command(
+    'runs',
+    'The account’s runs, newest first, and what came of them',
+    (runs) =>
+      runs
+        .option('device', { ...text, describe: 'Of one device: its id or name' })
+        .option('runner', { ...text, describe: 'Of one runner: its id or name' })
+        .option('awaiting', { ...flag, describe: 'Those that await your approval' })
+        .option('open', { ...flag, describe: 'Those that are under way' })
+        .option('limit', { ...text, default: '20', coerce: limit, describe: 'How many at most' })
+        .option('before', { ...text, coerce: idForm, describe: 'Those older than this run' })
+        .check(({ awaiting, open }) => {
+          if (awaiting && open) throw new RangeError('--awaiting and --open exclude each other')
+          return true
+        })
+        .example('$0 gateway runs', 'the newest 20')
+        .example('$0 gateway runs --device build-server --open', 'what is under way there')
+        .example('$0 gateway runs --runner nightly --limit 5', 'what a runner ran last')
+        .example('$0 gateway runs --json', 'for programs; `next` is what the next page’s --before takes'),
+    ({ device, runner, awaiting, open, limit: most, before }) =>
+      choose(
+        asVoid(async (context) =>
+          (await import('../commands/runs.ts')).runs(context, {
+            ...{ device, runner, limit: most, before },
+            state: awaiting ? 'awaiting' : open ? 'open' : undefined,
+          }),
+        ),
+      ),
+  )
