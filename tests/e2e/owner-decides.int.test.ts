@@ -318,12 +318,28 @@ test.serial(
 test.serial(
   'a run whose lf is killed is taken back, and one whose lf outlives a killed daemon runs once approved',
   async (t) => {
-    const { machine } = t.context
+    const { machine, stack } = t.context
     const killed = machine.lfStarted(['run', '--', 'touch', 'killed'])
     const run = await awaited(killed.said)
     killed.child.kill('SIGKILL')
     await killed.ended
     await untilTakenBack(machine, run)
+
+    // It asks, and is gone before there is an answer.
+    const evaluator = stack.workers('trust-evaluator')[0]?.pid as number
+    process.kill(evaluator, 'SIGSTOP')
+    const early = machine.lfStarted(['run', '--label', 'early', '--', 'touch', 'killed'])
+    try {
+      await until(async () => (await machine.status()).outbox.in_flight > 0, 'that it is asked')
+      early.child.kill('SIGKILL')
+      await early.ended
+    } finally {
+      process.kill(evaluator, 'SIGCONT')
+    }
+    await until(async () => {
+      const { runs } = await machine.ask<{ runs: { label: string; reason: string }[] }>('gateway', 'runs')
+      return runs.some(({ label, reason }) => label === 'early' && reason === 'withdrawn')
+    }, 'that what nobody waits for is taken back')
 
     const [stays, leaves] = ['stays', 'leaves'].map((name) => machine.lfStarted(['run', '--', 'touch', name]))
     if (stays === undefined || leaves === undefined) return t.fail()

@@ -7,8 +7,8 @@ import {
   type runStates,
   Uuid,
 } from '@lenserfight/schemas'
-import Type, { type Static } from 'typebox'
-import { Check } from 'typebox/value'
+import { fits } from '@lenserfight/schemas/fits'
+import Type, { type Static } from '@lenserfight/schemas/type'
 import type { Owner } from './connect.ts'
 
 const Time = Nullable(Type.Number())
@@ -60,7 +60,7 @@ export interface RunsQuery {
 
 /** @throws CodedError `internal_error` where the answer is none of runs */
 export const runsOf = ({ runs, more, next }: Readonly<Record<string, unknown>>): Runs => {
-  if (!Check(Type.Array(Run), runs)) throw new CodedError('internal_error', 'the list is not one of runs')
+  if (!fits(Type.Array(Run), runs)) throw new CodedError('internal_error', 'the list is not one of runs')
   return { runs, more: more === true, next: typeof next === 'string' ? next : null }
 }
 
