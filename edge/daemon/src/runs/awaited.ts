@@ -54,10 +54,19 @@ export const createAwaited = (options: AwaitedOptions): Awaited => {
   const expected = new Set<string>()
   const entries = new Map<string, Entry>()
   let timer: NodeJS.Timeout | undefined
+  let isStarted = false
 
+  const watch = (): void => {
+    if (isStarted) timer ??= setInterval(look, Math.min(lookMs, leftMs))
+  }
+  const unwatch = (): void => {
+    clearInterval(timer)
+    timer = undefined
+  }
   const entryOf = (runId: string): Entry => {
     const entry = entries.get(runId) ?? { held: 0, left: startStopwatch() }
     entries.set(runId, entry)
+    watch()
     return entry
   }
   const withdraw: Awaited['withdraw'] = (runId) => {
@@ -83,6 +92,7 @@ export const createAwaited = (options: AwaitedOptions): Awaited => {
   }
   const look = (): void => {
     for (const [runId, { held, left }] of entries) if (held === 0 && left() >= leftMs) withdrawLeft(runId)
+    if (entries.size === 0) unwatch()
   }
 
   return {
@@ -114,9 +124,13 @@ export const createAwaited = (options: AwaitedOptions): Awaited => {
     },
     withdraw,
     start: () => {
+      isStarted = true
       for (const runId of book.awaiting()) entryOf(runId)
-      timer = setInterval(look, Math.min(lookMs, leftMs))
+      if (entries.size > 0) watch()
     },
-    close: () => clearInterval(timer),
+    close: () => {
+      isStarted = false
+      unwatch()
+    },
   }
 }
