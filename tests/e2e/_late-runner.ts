@@ -5,9 +5,9 @@ import { type CodedError, openRunner, type Run } from '@lenserfight/runner'
 
 // A runner that stands still between its last requests and their answers. It says `permitted`, then the codes they end with.
 const socket = process.argv[2] as string
-const nearEndMs = 3_000
+const nearEndMs = 2_000
 /** For longer than any answer holds by then, and not so long that none is taken for one any more. */
-const standMs = 3_200
+const standMs = 2_200
 
 const runner = await openRunner({ socket })
 const [using, starting] = [
@@ -26,10 +26,10 @@ const codeOf = (asked: Promise<unknown>): Promise<string> =>
     ({ code }: CodedError) => code,
   )
 // So that each conversation is open.
-const before = await Promise.all([using.start(), starting.start()].map(codeOf))
+await Promise.all([using.start(), starting.start()].map(codeOf))
 const asked = [using.tool('fs/read'), starting.start()].map(codeOf)
 // They are sent by now, and nothing is read while it stands.
 await setImmediate()
 Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, standMs)
-writeSync(1, JSON.stringify({ before, asked: await Promise.all(asked) }))
+writeSync(1, JSON.stringify(await Promise.all(asked)))
 process.exit(0)
