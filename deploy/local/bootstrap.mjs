@@ -3,7 +3,7 @@
 // What it says goes to stderr, so that a command's --json on stdout stays clean.
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -131,6 +131,25 @@ function natsServer(node) {
   return found.stdout.toString('utf8').trim()
 }
 
+/**
+ * Where Node keeps what it compiled, so that the next start need not compile it again. What lies there is run: only a folder that is
+ * this user's alone will do, and without one each process compiles for itself.
+ */
+function compiledFolder() {
+  const folder = join(root, '.local', 'compiled')
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const isOurs = [dirname(folder), folder].every((path) => {
+      const stat = lstatSync(path)
+      return stat.isDirectory() && stat.uid === process.getuid?.() && (stat.mode & 0o077) === 0
+    })
+    return isOurs ? { NODE_COMPILE_CACHE: folder } : {}
+  } catch {
+    // The repository may belong to somebody else.
+    return {}
+  }
+}
+
 /** Becomes the command, as far as a parent can: its streams, signals and exit status. @param {string} node @param {string[]} args @param {NodeJS.ProcessEnv} env */
 function become(node, args, env) {
   // The channel carries nothing. It closes when this process ends, even by SIGKILL, and the command then stops too.
@@ -152,6 +171,6 @@ if (process.platform === 'win32') fail('Windows is served through WSL 2: run thi
 
 install()
 const node = modernNode()
-const env = { ...process.env, PATH: `${join(modules, '.bin')}:${process.env.PATH ?? ''}` }
+const env = { ...compiledFolder(), ...process.env, PATH: `${join(modules, '.bin')}:${process.env.PATH ?? ''}` }
 if (command.servers) Object.assign(env, { NATS_SERVER: natsServer(node) })
 become(node, [join(root, command.script), ...args], env)

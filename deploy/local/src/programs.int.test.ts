@@ -25,7 +25,7 @@ function startProgram(t: ExecutionContext, program: 'start' | 'demo', ...args: s
       output += text
     })
   }
-  const said = async (text: string) => t.true(await eventually(() => output.includes(text), 60_000), output)
+  const said = async (text: string) => t.true(await eventually(() => output.includes(text), 90_000), output)
   return { child, tmp, said, output: () => output }
 }
 
