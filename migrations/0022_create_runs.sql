@@ -54,6 +54,8 @@ CREATE TABLE agents.policy_evaluations (
   -- Up to when it covers the run; only what allows, and is the device's to know, covers any time.
   covered_until timestamptz,
   evaluated_at timestamptz NOT NULL DEFAULT now(),
+  -- Of a renewal, how many there were of the run, this one among them: so that nobody has to count rows.
+  renewals integer NOT NULL DEFAULT 0,
   CHECK (covered_until IS NULL OR verdict = 'allow' AND phase <> 'approval')
 );
 CREATE INDEX policy_evaluations_run_id_idx ON agents.policy_evaluations (run_id, id);

@@ -83,7 +83,8 @@ DECLARE
 BEGIN
   SELECT coalesce(jsonb_object_agg(f.idx, jsonb_build_object('code', f.code, 'detail', f.detail)), '{}')
     INTO v_refused FROM execution.fn_run_refusals(p_items) f;
-  -- A bound of the gateway's own work, not of the policy's: two replicas that count at once may pass it by a batch.
+  -- A bound of the gateway's own work, not of the policy's: two replicas that count at once may pass it by a batch. Only a lock of
+  -- each device's at each of its starts would end that: what others have not committed yet shows nobody that the bound is near.
   WITH ranked AS (
     SELECT i, row_number() OVER (PARTITION BY (i.parts).kid ORDER BY (i.parts).op_id) + coalesce(o.open_runs, 0)
               > devices.fn_limit('openRuns') AS is_over

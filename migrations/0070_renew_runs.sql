@@ -12,7 +12,8 @@ CREATE TABLE execution.run_renewals (
 ALTER TABLE execution.run_renewals ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 -- The policy's word on a run that goes on, or awaits a person. How it started, and a denial since, stay as they are. What awaits
--- a person does nothing that a pause could end. Budget, parallel runs and dark launch were the start's. Pure.
+-- a person does nothing that a pause could end. Budget and dark launch were the start's; whether a run that lapsed finds a place
+-- again is execution.fn_renew's to say. Pure.
 CREATE FUNCTION agents.fn_renewal_verdict(
   p_settings agents.workspace_settings, p_start agents.policy_evaluations, p_last agents.policy_evaluations,
   p_approval agents.approvals, p_now timestamptz, OUT verdict text, OUT reason text
@@ -42,15 +43,22 @@ BEGIN
 END
 $$;
 
--- Judges the runs that these envelopes name, whose own runs are locked, and records each verdict (PE-1). What was said of each, in
--- the order in which the envelope names them; `was` is the verdict before.
-CREATE FUNCTION execution.fn_renew(p_items devices.verified_item[])
+-- Judges the runs that these envelopes name, whose own runs are locked, and records each verdict (PE-1); p_bounded are the accounts
+-- of which agents.fn_lock_bounds holds the bounds. What was said of each, in the order in which the envelope names them; `was` is
+-- the verdict before.
+CREATE FUNCTION execution.fn_renew(p_items devices.verified_item[], p_bounded uuid[])
 RETURNS TABLE (
   device uuid, lenser uuid, stored timestamptz, envelope bytea, nth bigint, was text, became text, said jsonb
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  c_most CONSTANT bigint := devices.fn_limit('renewalsPerRun');
+  c_covers CONSTANT interval := make_interval(secs => devices.fn_limit('permitSeconds'));
+  -- Not when the transaction began: whoever took a place that was over meanwhile has committed since, and saw it over.
+  c_now CONSTANT timestamptz := clock_timestamp();
+  v_left CONSTANT jsonb := execution.fn_places_left(p_bounded, c_now);
 BEGIN
   RETURN QUERY
   WITH named AS (
@@ -59,21 +67,26 @@ BEGIN
       FROM unnest(p_items) i
       CROSS JOIN LATERAL jsonb_array_elements_text((i.parts).body -> 'runs') WITH ORDINALITY AS n (id, place)
      ORDER BY (i.parts).digest, n.id, n.place
-  ), judged AS MATERIALIZED (
+  ), found AS MATERIALIZED (
     SELECT n.*,
            CASE
              WHEN r.id IS NULL THEN 'unknown_run'
              WHEN (r.requester_lenser_id, r.device_id) <> (n.lenser_id, n.kid) THEN 'run_not_owned'
              -- One stored before the attestation and applied after it is evidence still (trust.md, rule 15).
              WHEN t.stored_at <= n.stored_at THEN 'run_ended'
-           END AS code, t.run_id IS NOT NULL AS is_attested,
-           (latest.row).verdict AS former, (latest.row).covered_until AS covered_before, v.verdict AS word, v.reason, coalesce((s).denied_tools, '{}') AS denied_tools,
-           CASE v.verdict WHEN 'allow' THEN n.stored_at + make_interval(secs => devices.fn_limit('permitSeconds'))
-           END AS covered,
+           END AS code, t.run_id IS NOT NULL AS is_attested, o.open_until,
+           (latest.row).verdict AS former, (latest.row).covered_until AS covered_before,
+           -- A person's answer, or a taking back, does not tell: the renewal before it does.
+           CASE (latest.row).phase WHEN 'renewal' THEN (latest.row).renewals WHEN 'start' THEN 0 ELSE coalesce((
+             SELECT e.renewals FROM agents.policy_evaluations e
+              WHERE e.run_id = r.id AND e.phase = 'renewal' ORDER BY e.id DESC LIMIT 1), 0) END AS renewed,
+           v.verdict AS word, v.reason,
+           coalesce((s).denied_tools, '{}') AS denied_tools,
            CASE v.verdict WHEN 'require_approval' THEN (a).expires_at END AS expires
       FROM named n
       LEFT JOIN execution.runs r ON r.id = n.id
       LEFT JOIN execution.attestations t ON t.run_id = r.id
+      LEFT JOIN execution.open_runs o ON o.run_id = r.id
       LEFT JOIN agents.workspace_settings s ON s.lenser_id = r.requester_lenser_id
       LEFT JOIN agents.approvals a ON a.run_id = r.id
       LEFT JOIN LATERAL (
@@ -81,11 +94,36 @@ BEGIN
       LEFT JOIN LATERAL (
         SELECT l AS row FROM agents.policy_evaluations l WHERE l.run_id = r.id ORDER BY l.id DESC LIMIT 1) latest ON true
       CROSS JOIN LATERAL agents.fn_renewal_verdict(s, first.row, latest.row, a, now()) v
+  ), numbered AS (
+    SELECT f.*, f.renewed + count(*) FILTER (WHERE f.code IS NULL) OVER run AS number,
+           first_value(f.stored_at) OVER run AS asked_first
+      FROM found f
+    WINDOW run AS (PARTITION BY f.id, f.kid ORDER BY f.stored_at, f.by)
+  ), placed AS (
+    SELECT n.*,
+           -- One whose cover lapsed gave its place back, and is counted anew as at a start. Of one that is over by now: whether it
+           -- had lapsed when it asked.
+           n.code IS NULL AND n.number <= c_most AND n.word = 'allow' AND v_left ? n.lenser_id::text
+             AND NOT coalesce(CASE WHEN n.is_attested THEN n.covered_before >= n.asked_first ELSE n.open_until > c_now END, false)
+             AS returns
+      FROM numbered n
+  ), judged AS MATERIALIZED (
+    SELECT p.by, p.id, p.place, p.lenser_id, p.kid, p.stored_at, p.is_attested, p.former, p.covered_before, p.number,
+           p.denied_tools, p.expires, w.word, w.reason,
+           CASE WHEN p.code IS NULL AND p.number > c_most THEN 'renewal_limit' ELSE p.code END AS code,
+           CASE w.word WHEN 'allow' THEN p.stored_at + c_covers END AS covered
+      FROM (SELECT x.*, dense_rank() OVER (PARTITION BY x.lenser_id, x.returns ORDER BY x.asked_first, x.id) AS turn
+              FROM placed x) p
+      -- Where no place is left, it waits for one: a later renewal may be allowed.
+      CROSS JOIN LATERAL (
+        SELECT CASE WHEN is_full THEN 'pause' ELSE p.word END AS word,
+               CASE WHEN is_full THEN 'parallel_limit' ELSE p.reason END AS reason
+          FROM (SELECT p.returns AND p.turn > (v_left ->> p.lenser_id::text)::bigint AS is_full) f) w
   ), recorded AS (
     INSERT INTO agents.policy_evaluations AS e
-      (run_id, lenser_id, phase, verdict, reason, asked_at, digest, covered_until)
-    SELECT j.id, j.lenser_id, 'renewal', j.word, j.reason, j.stored_at, j.by, j.covered
-      FROM judged j WHERE j.code IS NULL ORDER BY j.id, j.stored_at
+      (run_id, lenser_id, phase, verdict, reason, asked_at, digest, covered_until, renewals)
+    SELECT j.id, j.lenser_id, 'renewal', j.word, j.reason, j.stored_at, j.by, j.covered, j.number
+      FROM judged j WHERE j.code IS NULL ORDER BY j.id, j.number
     ON CONFLICT (run_id, digest) WHERE digest IS NOT NULL DO NOTHING
   ), opened AS (
     INSERT INTO execution.open_runs AS o (run_id, lenser_id, device_id, open_until)
@@ -120,6 +158,7 @@ AS $$
 DECLARE
   v_items devices.verified_item[] := devices.fn_open_verified(p_envelopes, 'run_renew', false);
   v_fresh devices.verified_item[];
+  v_bounded uuid[];
 BEGIN
   DELETE FROM execution.run_renewals w
    WHERE (w.device_id, w.stored_at, w.digest) IN (
@@ -148,10 +187,14 @@ BEGIN
     WHERE r.id IN (SELECT n.id::uuid FROM unnest(v_fresh) i, jsonb_array_elements_text((i.parts).body -> 'runs') AS n (id)
                     WHERE r.requester_lenser_id = i.lenser_id AND r.device_id = (i.parts).kid)
     ORDER BY r.id FOR NO KEY UPDATE;
+  -- Only accounts that bound how many run at once wait for each other.
+  v_bounded := agents.fn_lock_bounds(ARRAY(
+    SELECT DISTINCT i.lenser_id FROM unnest(v_fresh) i JOIN agents.quotas q ON q.lenser_id = i.lenser_id
+     WHERE q.max_parallel_runs IS NOT NULL));
 
   -- Nothing is joined to what was named: a batch of many names would cost their square.
   WITH renewed AS MATERIALIZED (
-    SELECT * FROM execution.fn_renew(v_fresh)
+    SELECT * FROM execution.fn_renew(v_fresh, v_bounded)
   ), kept AS (
     UPDATE execution.run_renewals w SET result = jsonb_build_object('runs', n.runs)
       FROM (SELECT r.device, r.stored, r.envelope, jsonb_agg(r.said ORDER BY r.nth) AS runs

@@ -71,22 +71,68 @@ BEGIN
 END
 $$;
 
+-- The denied tools after a change: the list that is to stand in their place, or they themselves with some taken away and some
+-- added. Pure.
+CREATE FUNCTION agents.fn_denied_after(p_denied text[], p_body jsonb) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT p_body ?| ARRAY['denied_tools', 'denied_tools_add', 'denied_tools_remove'] THEN
+    RETURN p_denied;
+  END IF;
+  RETURN ARRAY(
+    SELECT d.name
+      FROM ((SELECT unnest(p_denied) AS name WHERE NOT p_body ? 'denied_tools')
+            EXCEPT (SELECT jsonb_array_elements_text(p_body -> 'denied_tools_remove'))
+            UNION (SELECT jsonb_array_elements_text(p_body -> 'denied_tools_add'))
+            UNION (SELECT jsonb_array_elements_text(p_body -> 'denied_tools'))) d
+     ORDER BY d.name);
+END
+$$;
+
+-- Why the denied tools are not changed so, or null. The bounds hold for what comes of it, whatever it was made of.
+CREATE FUNCTION agents.fn_denials_refusal(p_denied text[], p_body jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  c_most CONSTANT bigint := devices.fn_limit('deniedTools');
+  c_most_bytes CONSTANT bigint := devices.fn_limit('deniedToolsBytes');
+  v_after CONSTANT text[] := agents.fn_denied_after(p_denied, p_body);
+  v_detail text;
+BEGIN
+  v_detail := CASE
+    WHEN NOT p_body ?| ARRAY['denied_tools', 'denied_tools_add', 'denied_tools_remove'] THEN NULL
+    WHEN p_body ? 'denied_tools' AND p_body ?| ARRAY['denied_tools_add', 'denied_tools_remove']
+      THEN 'denied_tools is the whole list: nothing is added to it or taken from it'
+    WHEN EXISTS (SELECT jsonb_array_elements_text(p_body -> 'denied_tools_add')
+                 INTERSECT SELECT jsonb_array_elements_text(p_body -> 'denied_tools_remove'))
+      THEN 'a tool is to be denied and allowed at once'
+    WHEN cardinality(v_after) > c_most THEN format('over %s tools would be denied', c_most)
+    WHEN octet_length(to_jsonb(v_after)::text) > c_most_bytes
+      OR octet_length((p_body -> 'denied_tools')::text) > c_most_bytes
+      THEN format('denied_tools is over %s bytes', c_most_bytes)
+  END;
+  RETURN CASE WHEN v_detail IS NOT NULL THEN devices.fn_refusal('malformed_body', v_detail) END;
+END
+$$;
+
 -- Writes the members that a request names; those that are absent stay, `null` takes a bound away.
 CREATE FUNCTION agents.fn_write_policy(p_lenser uuid, p_body jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF p_body ?| ARRAY['approval_default', 'runner_paused', 'dark_launch_percent', 'approval_seconds', 'denied_tools'] THEN
+  IF p_body ?| ARRAY['approval_default', 'runner_paused', 'dark_launch_percent', 'approval_seconds', 'denied_tools',
+                     'denied_tools_add', 'denied_tools_remove'] THEN
     INSERT INTO agents.workspace_settings (lenser_id) VALUES (p_lenser) ON CONFLICT DO NOTHING;
     UPDATE agents.workspace_settings s
        SET approval_default = coalesce(p_body ->> 'approval_default', s.approval_default),
            runner_paused = coalesce((p_body ->> 'runner_paused')::boolean, s.runner_paused),
            dark_launch_percent = coalesce((p_body ->> 'dark_launch_percent')::smallint, s.dark_launch_percent),
            approval_seconds = coalesce((p_body ->> 'approval_seconds')::integer, s.approval_seconds),
-           denied_tools = CASE WHEN p_body ? 'denied_tools'
-             THEN ARRAY(SELECT DISTINCT t FROM jsonb_array_elements_text(p_body -> 'denied_tools') t ORDER BY t)
-             ELSE s.denied_tools END,
+           denied_tools = agents.fn_denied_after(s.denied_tools, p_body),
            changed_at = now()
      WHERE s.lenser_id = p_lenser;
   END IF;
@@ -112,16 +158,18 @@ DECLARE
   v_body jsonb := (v_request.parts).body;
   v_was jsonb;
   v_is jsonb;
+  v_refusal jsonb;
 BEGIN
   IF v_request.outcome IS NOT NULL THEN
     RETURN v_request.outcome;
   END IF;
-  IF octet_length((v_body -> 'denied_tools')::text) > devices.fn_limit('deniedToolsBytes') THEN
-    RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, devices.fn_refusal(
-      'malformed_body', format('denied_tools is over %s bytes', devices.fn_limit('deniedToolsBytes'))));
-  END IF;
-  -- Two changes at once: what each of them changed is told by its own record.
+  -- Two changes at once: each begins with what the other left, and what it changed is told by its own record.
   PERFORM FROM lensers.profiles p WHERE p.id = v_request.lenser_id FOR NO KEY UPDATE;
+  v_refusal := agents.fn_denials_refusal(
+    (SELECT s.denied_tools FROM agents.workspace_settings s WHERE s.lenser_id = v_request.lenser_id), v_body);
+  IF v_refusal IS NOT NULL THEN
+    RETURN devices.fn_operation_commit(v_request.parts, v_request.lenser_id, NULL, v_refusal);
+  END IF;
   v_was := agents.fn_show_policy(v_request.lenser_id) -> 'settings';
   PERFORM agents.fn_write_policy(v_request.lenser_id, v_body);
   v_is := agents.fn_show_policy(v_request.lenser_id);

@@ -45,3 +45,18 @@ BEGIN
    GROUP BY o.device_id;
 END
 $$;
+
+-- How many places accounts that bound how many of their runs go on at once have left: an object by account, of those that do. Less
+-- than none where the bound was lowered. Who asks holds the bounds.
+CREATE FUNCTION execution.fn_places_left(p_lensers uuid[], p_now timestamptz) RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (
+    SELECT coalesce(jsonb_object_agg(q.lenser_id, q.max_parallel_runs - (
+             SELECT count(*) FROM execution.open_runs o WHERE o.lenser_id = q.lenser_id AND o.open_until > p_now)), '{}')
+      FROM agents.quotas q
+     WHERE q.lenser_id = ANY (p_lensers) AND q.max_parallel_runs IS NOT NULL);
+END
+$$;

@@ -167,6 +167,12 @@ export const reasons = {
     exit: 5,
   },
   run_ended: { next: 'stop', message: 'The run has ended: it was attested. Start another.' },
+  renewal_limit: {
+    next: 'stop',
+    message:
+      'The run’s permit was renewed as often as one run’s may be. The run is to be ended, and attested; start another.',
+    exit: 5,
+  },
   run_limit: { next: 'wait', message: 'This device has as many runs under way as it may. Wait until one ends.' },
   tool_denied: {
     next: 'stop',

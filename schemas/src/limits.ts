@@ -49,11 +49,17 @@ export const limits = {
   /** Runs that one device may have under way, and how many of them one request renews. */
   openRuns: 256,
   renewalsPerRequest: 64,
+  /**
+   * How often one run is renewed: its attestation is judged by each. At one each 20 s that is over 11 days; a day's wait for a person
+   * takes a third of it.
+   */
+  renewalsPerRun: 50_000,
   /** Runs that one answer lists. */
   runsPerAnswer: 500,
   /** What a device calls a run, where a person is asked. */
   runLabelChars: 120,
-  /** What an account's policy denies, as JSON: it travels with each run of a renewal. */
+  /** Tools that an account's policy denies, and all of them as JSON: it travels with each run of a renewal. */
+  deniedTools: 256,
   deniedToolsBytes: 2 * 1024,
   /** Runners that one heartbeat reports (RH-2). */
   runnersPerHeartbeat: 64,

@@ -6,6 +6,7 @@ import { connectDaemon, openStore } from '@lenserfight/daemon/client'
 import { withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
 import { type Attested, hashCommand, openRunner, type Run, type Runner } from '@lenserfight/runner'
+import { limits } from '@lenserfight/schemas'
 import { testStack } from '@lenserfight/testkit/stack'
 import anyTest, { type TestFn } from 'ava'
 import { Machine, until } from './_machine.ts'
@@ -236,6 +237,58 @@ test.serial(
       { signal: 'SIGKILL' },
     ])
     await setPolicy(machine, '--approval', 'allow')
+  },
+)
+
+test.serial(
+  'a command whose run lapsed, and whose place another run took, is ended as at any pause; one renewed too often as well',
+  async (t) => {
+    t.timeout(240_000)
+    const { stack, machine, runner } = t.context
+    // One that was approved and left holds its place for ten minutes.
+    await rowsOf(stack, 'DELETE FROM execution.open_runs')
+    await setPolicy(machine, '--max-parallel', '1')
+    const command = standing(machine, 'lapsed')
+    await command.stands()
+    const [{ id } = { id: '' }] = await rowsOf<{ id: string }>(
+      stack,
+      'SELECT id FROM execution.runs ORDER BY issued_at DESC LIMIT 1',
+    )
+    await t.throwsAsync(runner.permit({ command: ['agent'] }), { code: 'policy_denied' })
+    const taken: Run[] = []
+    await until(async () => {
+      // As after a minute with no renewal; one that comes just now takes the place back.
+      await rowsOf(
+        stack,
+        `UPDATE execution.open_runs SET open_until = now() - interval '1 second' WHERE run_id = $1`,
+        id,
+      )
+      const other = await runner.permit({ command: ['agent'], heartbeatMs: 500 }).catch(({ code }) => code)
+      if (other !== 'policy_denied') taken.push(other)
+      return taken.length > 0
+    }, 'that another run takes its place')
+    const [run] = taken as [Run]
+    await run.start()
+    const ran = await command.ended
+    t.is(ran.code, 5, ran.stderr)
+    t.regex(ran.stderr, /the command is ended\. permit_withdrawn: .*parallel_limit/)
+    t.deepEqual(await rowsOf(stack, 'SELECT signal, policy_passed FROM execution.attestations WHERE run_id = $1', id), [
+      { signal: 'SIGTERM', policy_passed: false },
+    ])
+    // As if it had been renewed as often as may be.
+    await rowsOf(
+      stack,
+      `INSERT INTO agents.policy_evaluations (run_id, lenser_id, phase, verdict, reason, asked_at, covered_until, renewals)
+       SELECT r.id, e.lenser_id, 'renewal', e.verdict, e.reason, e.asked_at, e.covered_until, $2
+         FROM execution.runs r JOIN agents.policy_evaluations e ON e.run_id = r.id WHERE r.id = $1
+        ORDER BY e.id DESC LIMIT 1 FOR NO KEY UPDATE OF r`,
+      ...[run.permit.runId, limits.renewalsPerRun],
+    )
+    await until(async () => run.signal.aborted, 'that it is not renewed any more')
+    t.is((run.signal.reason as { code: string }).code, 'renewal_limit')
+    t.is(factsOf(await run.complete({ exitCode: 0 })).policy_passed, true, 'what was covered counts')
+    run.close()
+    await setPolicy(machine, '--max-parallel', 'none')
   },
 )
 

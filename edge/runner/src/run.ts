@@ -10,6 +10,7 @@ const restartMs = 2_000
 /** Codes of a heartbeat after which the run is to end. The others pass. */
 const withdrawals: readonly ReasonCode[] = [
   'permit_withdrawn',
+  'renewal_limit',
   'run_ended',
   'run_not_owned',
   'unknown_run',

@@ -82,6 +82,10 @@ export const RunnerUnbindBody = operation('runner_unbind', { runner_id: Uuid })
 export const PolicyShowBody = body('policy_show', {})
 /** What the policy would say of a run just now; nothing is recorded and nothing permitted. */
 export const PolicyTestBody = body('policy_test', { version_id: Type.Optional(Uuid) })
+/** `mcp/*` is all that begin with `mcp/`. */
+const DeniedTools = Type.Array(Type.String({ pattern: '^[A-Za-z0-9*][A-Za-z0-9._:/-]{0,127}\\*?$' }), {
+  maxItems: limits.deniedTools,
+})
 /** Changes members of the account's pre-run policy; those that are absent stay. `null`: no bound. */
 export const PolicySetBody = operation('policy_set', {
   approval_default: Type.Optional(Type.Enum([...approvalDefaults])),
@@ -92,10 +96,11 @@ export const PolicySetBody = operation('policy_set', {
   dark_launch_percent: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 })),
   /** How long a run awaits a person. */
   approval_seconds: Type.Optional(Type.Integer({ minimum: 10, maximum: limits.approvalMaxSeconds })),
-  /** Tools that no run may use; `mcp/*` denies all that begin with `mcp/`. */
-  denied_tools: Type.Optional(
-    Type.Array(Type.String({ pattern: '^[A-Za-z0-9*][A-Za-z0-9._:/-]{0,127}\\*?$' }), { maxItems: 256 }),
-  ),
+  /** Tools that no run may use: the whole list, in place of what there was. Two who do that at once undo each other's. */
+  denied_tools: Type.Optional(DeniedTools),
+  /** Without the list: what is to be denied besides, and which denials end. The bounds hold for what comes of it. */
+  denied_tools_add: Type.Optional(DeniedTools),
+  denied_tools_remove: Type.Optional(DeniedTools),
 })
 /** Runs that await a person's approval, and those decided of late; or one of them, however many there are. */
 export const ApprovalsBody = body('approvals', { run_id: Type.Optional(Uuid) })

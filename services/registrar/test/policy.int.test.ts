@@ -124,6 +124,82 @@ test('malformed_body: denied tools that no answer to a device could carry are re
   t.is(codeOf(await set(session, { denied_tools: denied_tools.slice(0, 150) })), 'ok')
 })
 
+const deniedOf = async (session: Session) => (await show(session)).settings as { denied_tools: string[] }
+
+test('policy_set: denied tools are added and taken away one by one, or replaced whole, and not both', async (t) => {
+  const session = await world().newSession()
+  resultOf(await set(session, { denied_tools_add: ['shell', 'mcp/*', 'shell'] }))
+  t.deepEqual((await deniedOf(session)).denied_tools, ['mcp/*', 'shell'])
+  resultOf(await set(session, { denied_tools_add: ['net'], denied_tools_remove: ['shell', 'never-denied'] }))
+  t.deepEqual((await deniedOf(session)).denied_tools, ['mcp/*', 'net'])
+  resultOf(await set(session, { runner_paused: true }))
+  resultOf(await set(session, { denied_tools_remove: ['net', 'mcp/read'] }))
+  t.deepEqual((await deniedOf(session)).denied_tools, ['mcp/*'])
+  for (const members of [
+    { denied_tools: ['a'], denied_tools_add: ['b'] },
+    { denied_tools: [], denied_tools_remove: ['mcp/*'] },
+    { denied_tools_add: ['a', 'b'], denied_tools_remove: ['b'] },
+  ]) {
+    t.is(codeOf(await set(session, { ...members, runner_paused: false })), 'malformed_body')
+  }
+  t.like(await deniedOf(session), { denied_tools: ['mcp/*'], runner_paused: true })
+  resultOf(await set(session, { denied_tools: [] }))
+  t.deepEqual((await deniedOf(session)).denied_tools, [])
+})
+
+test('malformed_body: the bounds on denied tools hold for what comes of what is added', async (t) => {
+  const session = await world().newSession()
+  // Each is short enough alone: what is over is the sum, of its bytes or of its number.
+  const long = (from: number) => Array.from({ length: 80 }, (_, n) => `tool/${from + n}`)
+  t.is(codeOf(await set(session, { denied_tools_add: long(100) })), 'ok')
+  t.is(codeOf(await set(session, { denied_tools_add: long(200) })), 'ok')
+  t.is(codeOf(await set(session, { denied_tools_add: long(300) })), 'malformed_body')
+  t.is((await deniedOf(session)).denied_tools.length, 160)
+  t.is(codeOf(await set(session, { denied_tools_remove: long(100), denied_tools_add: long(300) })), 'ok')
+  const short = Array.from({ length: limits.deniedTools }, (_, n) => n.toString(36))
+  t.is(codeOf(await set(session, { denied_tools: short })), 'ok')
+  t.is(codeOf(await set(session, { denied_tools_add: short })), 'ok')
+  t.is(codeOf(await set(session, { denied_tools_add: ['zz'] })), 'malformed_body')
+  t.is(codeOf(await set(session, { denied_tools_remove: ['0'], denied_tools_add: ['zz'] })), 'ok')
+})
+
+test('what two sessions add and take away at once is all there: neither undoes the other’s', async (t) => {
+  const subject = randomUUID()
+  const [one, two] = [await world().newSession(subject), await world().newSession(subject)]
+  t.is(one.lenser, two.lenser)
+  resultOf(await set(one, { denied_tools: ['net', 'shell'] }))
+  const holder = await world().owner.connect()
+  try {
+    await holder.query('BEGIN')
+    await holder.query('SELECT FROM lensers.profiles WHERE id = $1 FOR UPDATE', [one.lenser])
+    const changes = [
+      set(one, { denied_tools_add: ['mcp/*'], denied_tools_remove: ['net'] }),
+      set(two, { denied_tools_add: ['git'], denied_tools_remove: ['shell'] }),
+    ]
+    const waiting = async () =>
+      (
+        await world().query(
+          `SELECT FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%fn_policy_set%'`,
+        )
+      ).length
+    for (const end = Date.now() + 60_000; (await waiting()) < 2; ) {
+      if (Date.now() > end) throw new Error('they do not wait for each other')
+      await new Promise((done) => setTimeout(done, 20))
+    }
+    await holder.query('COMMIT')
+    t.deepEqual((await Promise.all(changes)).map(codeOf), ['ok', 'ok'])
+  } finally {
+    holder.release(true)
+  }
+  t.deepEqual((await deniedOf(one)).denied_tools, ['git', 'mcp/*'])
+  // Each of the two is on record with what it came to.
+  const changed = [...(await audited(one, 'policy_set')), ...(await audited(two, 'policy_set'))].map(
+    ({ payload }) => (payload.changed as { denied_tools: string[] }).denied_tools,
+  )
+  t.true(changed.some((list) => list.includes('mcp/*') && list.includes('git')))
+})
+
 test('law 2: a change of the policy that comes again gives its first result, though another came between', async (t) => {
   const session = await world().newSession()
   const members = operation({ runner_paused: true })

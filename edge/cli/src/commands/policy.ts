@@ -2,7 +2,7 @@ import { newUuidV7 } from '@lenserfight/envelope'
 import { type ApprovalDefault, CodedError, exitCodes, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { plain } from '../output.ts'
-import { asOwner, type Owner } from '../owner/connect.ts'
+import { asOwner } from '../owner/connect.ts'
 import { askPolicy, policyOf, readPolicy } from '../owner/policy.ts'
 import { describePolicy } from '../policy/describe.ts'
 import { codeOfVerdict, sayRemedy, sayVerdict } from '../policy/words.ts'
@@ -46,27 +46,23 @@ const approvalDefaultOf = { allow: 'allow', 'require-human': 'require_human', de
 >
 
 /**
- * The denied tools after a change of them. Pure.
+ * Whether these denials can be added and taken back. Pure; what comes of it is the gateway's to reckon, since others change the list, too.
  * @throws CodedError `usage` where a denial is to be taken back that there is not
  */
-export const deniedAfter = (
+export const checkDenials = (
   denied: readonly string[],
   { denyTool, allowTool }: Pick<PolicyArguments, 'denyTool' | 'allowTool'>,
-): string[] => {
-  const there = new Set([...denied, ...denyTool])
+): void => {
   const both = allowTool.find((name) => denyTool.includes(name))
   if (both !== undefined) throw new CodedError('usage', `${plain(both)} is to be denied and allowed at once`)
-  for (const name of allowTool) {
-    if (!there.delete(name)) {
-      const denials = denied.length === 0 ? 'none is' : `denied are ${plain(denied.join(', '))}`
-      throw new CodedError('usage', `${plain(name)} is not denied by that name: ${denials}`)
-    }
-  }
-  return [...there]
+  const missing = allowTool.find((name) => !denied.includes(name))
+  if (missing === undefined) return
+  const denials = denied.length === 0 ? 'none is' : `denied are ${plain(denied.join(', '))}`
+  throw new CodedError('usage', `${plain(missing)} is not denied by that name: ${denials}`)
 }
 
-/** Members that are named; the others stay. The list of denied tools alone is set as a whole. */
-const changesOf = async (owner: Owner, given: PolicyArguments): Promise<Record<string, unknown>> => {
+/** Members that are named; the others stay. */
+const changesOf = (given: PolicyArguments): Record<string, unknown> => {
   const { approval, lenserPaused, denyTool, allowTool } = given
   const all = {
     approval_default: approval && approvalDefaultOf[approval],
@@ -75,10 +71,8 @@ const changesOf = async (owner: Owner, given: PolicyArguments): Promise<Record<s
     max_parallel_runs: given.maxParallel,
     dark_launch_percent: given.darkLaunch,
     approval_seconds: given.approvalSeconds,
-    denied_tools:
-      denyTool.length + allowTool.length === 0
-        ? undefined
-        : deniedAfter((await readPolicy(owner)).settings.denied_tools, given),
+    denied_tools_add: denyTool.length > 0 ? denyTool : undefined,
+    denied_tools_remove: allowTool.length > 0 ? allowTool : undefined,
   }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
 }
@@ -93,8 +87,8 @@ const isNothing = ({ denyTool, allowTool, ...rest }: PolicyArguments): boolean =
 export const setPolicy = async (context: Context, given: PolicyArguments): Promise<void> => {
   if (isNothing(given)) throw new CodedError('usage', 'say what to set: `lf gateway policy set --help`')
   await asOwner(context, async (owner) => {
-    const changes = await changesOf(owner, given)
-    const policy = policyOf(await owner.request('policy_set', { op_id: newUuidV7(), ...changes }))
+    if (given.allowTool.length > 0) checkDenials((await readPolicy(owner)).settings.denied_tools, given)
+    const policy = policyOf(await owner.request('policy_set', { op_id: newUuidV7(), ...changesOf(given) }))
     context.output.result({ ok: true, ...policy }, describePolicy(policy, context.output))
   })
 }

@@ -29,4 +29,7 @@ test('only the verdict allow lets a run begin, whatever its reason', (t) => {
       t.is(code === undefined, verdict === 'allow', `${verdict} ${reason}`)
     }
   }
+  const paused = { verdict: 'pause', deniedTools: [], coveredUntil: null, approvalExpiresAt: null } as const
+  t.is(refusalOf({ ...paused, reason: 'runner_paused' }), 'workspace_paused')
+  t.is(refusalOf({ ...paused, reason: 'parallel_limit' }), 'policy_denied', 'no pause of anybody’s is to be lifted')
 })

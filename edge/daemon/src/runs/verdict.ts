@@ -44,7 +44,8 @@ export const deniedBy = (tool: string, patterns: readonly string[]): string | un
 /** The code that a verdict is told as where nothing has run yet; undefined for one that lets it run. */
 export const refusalOf = ({ verdict, reason }: Verdict): ReasonCode | undefined => {
   if (verdict === 'allow') return undefined
-  if (verdict === 'pause') return 'workspace_paused'
+  // Without a place among those that run at once, nobody's pause is to be lifted.
+  if (verdict === 'pause') return reason === 'parallel_limit' ? 'policy_denied' : 'workspace_paused'
   if (verdict === 'require_approval') return 'approval_required'
   if (reason === 'withdrawn') return 'run_withdrawn'
   return reason === 'approval_denied' || reason === 'approval_expired' ? reason : 'policy_denied'

@@ -74,7 +74,7 @@ test('PE-2: what is allowed is covered for 60 s from the store time of what aske
   }
 })
 
-test('PE-1: the kill switch, a pause and a default that denies are judged again at a renewal; bounds are not', async (t) => {
+test('PE-1: the kill switch, a pause and a default that denies are judged again at a renewal; bounds are not, of what holds its place', async (t) => {
   for (const [settings, verdict, reason] of [
     [{ global_kill_switch: true }, 'deny', 'kill_switch'],
     [{ runner_paused: true }, 'pause', 'runner_paused'],
@@ -307,4 +307,207 @@ test('a run that was approved holds its place among those under way as long as i
   t.is(await openUntil(), first + limits.permitSeconds * 1000)
   await renew(setting, [run_id], first - 10_000)
   t.is(await openUntil(), first + limits.permitSeconds * 1000, 'one that comes late shortens nothing')
+})
+
+const setBound = (setting: Setting, most: number | null) =>
+  world.owner.query(
+    `INSERT INTO agents.quotas (lenser_id, max_parallel_runs) VALUES ($1, $2)
+     ON CONFLICT (lenser_id) DO UPDATE SET max_parallel_runs = $2`,
+    [setting.lenser, most],
+  )
+const openUntil = async (run: string) =>
+  (
+    await world.one<{ open_until: Date } | undefined>('SELECT open_until FROM execution.open_runs WHERE run_id = $1', [
+      run,
+    ])
+  )?.open_until
+/** Another run like that one, which nobody judged. */
+const copyOf = async (run: string): Promise<string> =>
+  (
+    await world.one<{ id: string }>(
+      `INSERT INTO execution.runs (requester_lenser_id, device_id, op_id, contender_owned, command_hash, inputs, started_at)
+       SELECT requester_lenser_id, device_id, uuidv7(), false, command_hash, inputs, started_at
+         FROM execution.runs WHERE id = $1 RETURNING id`,
+      [run],
+    )
+  ).id
+/** Long enough ago that its cover is over, and it gave its place back. */
+const lapsed = () => Date.now() - (limits.permitSeconds + 5) * 1000
+const startAt = async ({ device }: Setting, stored: number): Promise<string> =>
+  (await world.send(device, runStart(), { stored })).result.run_id
+const noPlace = { verdict: 'pause', reason: 'parallel_limit', covered_until: null }
+
+test('a run that lapsed is counted anew when it is renewed: where no place is left it is paused until there is one', async (t) => {
+  const setting = await addSetting(world)
+  await setBound(setting, 1)
+  const idle = await startAt(setting, lapsed())
+  const busy = await start(setting)
+  t.is(busy.verdict, 'allow')
+  t.like(await renewOne(setting, idle), noPlace)
+  t.like((await evaluations(idle)).at(-1), { phase: 'renewal', ...noPlace })
+  t.like(await renewOne(setting, busy.run_id), { verdict: 'allow' }, 'who holds a place keeps it')
+  t.is((await world.send(setting.device, runStart())).result.reason, 'parallel_limit')
+  await world.send(setting.device, attestation(busy))
+  t.like(await renewOne(setting, idle), { verdict: 'allow', reason: 'approval_default_allow' })
+  t.is((await world.send(setting.device, runStart())).result.reason, 'parallel_limit', 'it took the place')
+  await setBound(setting, 0)
+  t.like(await renewOne(setting, idle), { verdict: 'allow' }, 'and keeps it')
+})
+
+test('PE-3: a start for which no place was left stays denied, whatever is free later', async (t) => {
+  const setting = await addSetting(world)
+  await setBound(setting, 0)
+  const { run_id, verdict } = await start(setting)
+  t.is(verdict, 'deny')
+  await setBound(setting, 5)
+  for (const _ of [1, 2]) t.like(await renewOne(setting, run_id), { verdict: 'deny', reason: 'parallel_limit' })
+})
+
+test('no more lapsed runs than there are places come back: in one request, one batch, and by replicas at once', async (t) => {
+  const back = (outcomes: readonly Outcome[]): number => {
+    const allowed = outcomes.flatMap(({ result }) => result.runs).filter(({ verdict }) => verdict === 'allow')
+    return new Set(allowed.map(({ run_id }) => run_id)).size
+  }
+  const setting = await addSetting(world)
+  const sibling = { ...setting, device: await world.addDevice(setting.lenser) }
+  const idle = async (of: Setting) => {
+    const texts = await Promise.all(
+      Array.from({ length: 4 }, () => world.seal(of.device, runStart(), { stored: lapsed() })),
+    )
+    return (await world.apply('run_start', texts)).map(({ result }) => result.run_id)
+  }
+  const [mine, theirs] = [await idle(setting), await idle(sibling)]
+  await setBound(setting, 3)
+  t.is(back([await renew(setting, mine.slice(0, 2))]), 2)
+  const texts = [
+    await world.seal(setting.device, runRenew(mine)),
+    await world.seal(setting.device, runRenew(mine.toReversed())),
+    await world.seal(sibling.device, runRenew(theirs)),
+  ]
+  t.is(back(await world.apply('run_renew', texts)), 3, 'two that hold theirs, and one more')
+
+  const racing = await addSetting(world)
+  const devices = [racing, { ...racing, device: await world.addDevice(racing.lenser) }]
+  const runs = [await idle(racing), await idle(devices[1] as Setting)]
+  await setBound(racing, 3)
+  const batches = await Promise.all(
+    devices.flatMap(({ device }, n) => {
+      const ids = runs[n] as string[]
+      return ids.map(async (id) => [await world.seal(device, runRenew([id]))])
+    }),
+  )
+  const outcomes = await Promise.all(batches.map((batch) => world.apply('run_renew', batch)))
+  t.is(back(outcomes.flat()), 3)
+  t.is((await world.send(racing.device, runStart())).result.reason, 'parallel_limit')
+})
+
+test('places are judged when the bounds are held: who took one that ended while a renewal waited has it', async (t) => {
+  const setting = await addSetting(world)
+  await setBound(setting, 1)
+  // Its place ends while the renewal waits.
+  const ends = Date.now() + 4_000
+  const run = await startAt(setting, ends - limits.permitSeconds * 1000)
+  const text = await world.seal(setting.device, runRenew([run]))
+  const holder = await world.owner.connect()
+  try {
+    await holder.query('BEGIN')
+    await holder.query('SELECT FROM agents.quotas WHERE lenser_id = $1 FOR UPDATE', [setting.lenser])
+    const { pid } = (await holder.query('SELECT pg_backend_pid() AS pid')).rows[0]
+    const renewal = world.apply('run_renew', [text])
+    const until = async (sql: string, value: unknown, what: string) => {
+      for (const end = Date.now() + 60_000; (await world.owner.query(sql, [value])).rows.length === 0; ) {
+        if (Date.now() > end) throw new Error(what)
+        await new Promise((done) => setTimeout(done, 50))
+      }
+    }
+    const waits = 'SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))'
+    await until(waits, pid, 'the renewal does not wait for the bounds')
+    const over = 'SELECT FROM execution.open_runs WHERE run_id = $1 AND open_until <= clock_timestamp()'
+    await until(over, run, 'its place does not end')
+    // As a start does that is judged meanwhile.
+    await holder.query(
+      `INSERT INTO execution.open_runs (run_id, lenser_id, device_id, open_until)
+       SELECT id, requester_lenser_id, device_id, now() + interval '1 minute' FROM execution.runs WHERE id = $1`,
+      [await copyOf(run)],
+    )
+    await holder.query('COMMIT')
+    t.like((await renewal)[0]?.result.runs[0], noPlace)
+  } finally {
+    holder.release(true)
+  }
+})
+
+test('rule 6: a run that came back after it lapsed, and is attested before that is applied, is counted as well', async (t) => {
+  const setting = await addSetting(world)
+  await setBound(setting, 1)
+  const hoarded = await startAt(setting, lapsed())
+  await start(setting)
+  const began = Date.now()
+  const renewal = await world.seal(setting.device, runRenew([hoarded]), { stored: began })
+  const attested = await world.send(
+    setting.device,
+    attestation({ run_id: hoarded }, { started_at: began + 1, ended_at: began + 50 }),
+    { stored: began + 100 },
+  )
+  t.true(attested.ok)
+  t.like((await world.apply('run_renew', [renewal]))[0]?.result.runs[0], noPlace)
+  const [{ facts }] = (
+    await world.owner.query('SELECT facts FROM execution.fn_compute_submission_trust(ARRAY[$1::uuid])', [hoarded])
+  ).rows
+  t.false(facts.policy_passed)
+})
+
+test('a run whose approval was fetched too late to hold its place waits for one', async (t) => {
+  const setting = await addSetting(world)
+  await setPolicy(setting, { approval_default: 'require_human' })
+  const { run_id } = await start(setting)
+  await decide(run_id, 'approve')
+  await setBound(setting, 0)
+  t.like(await renewOne(setting, run_id), { verdict: 'allow', reason: 'approved' }, 'it holds one until then')
+  await world.owner.query(`UPDATE execution.open_runs SET open_until = now() - interval '1 second' WHERE run_id = $1`, [
+    run_id,
+  ])
+  t.like(await renewOne(setting, run_id), noPlace)
+  await setBound(setting, null)
+  t.like(await renewOne(setting, run_id), { verdict: 'allow', reason: 'approved' })
+})
+
+test('a run is renewed so often and no more: counted without counting, over batches and a person’s answer', async (t) => {
+  const setting = await addSetting(world)
+  await setPolicy(setting, { approval_default: 'require_human' })
+  const { run_id } = await start(setting)
+  const neighbour = await start(setting)
+  await renew(setting, [run_id])
+  const numbers = async () =>
+    (
+      await world.owner.query('SELECT renewals FROM agents.policy_evaluations WHERE run_id = $1 ORDER BY id', [run_id])
+    ).rows.map(({ renewals }) => renewals)
+  t.deepEqual(await numbers(), [0, 1])
+  // As if it had been renewed nearly as often as may be.
+  await world.owner.query(
+    `INSERT INTO agents.policy_evaluations (run_id, lenser_id, phase, verdict, reason, asked_at, renewals)
+     VALUES ($1, $2, 'renewal', 'require_approval', 'approval_default_require_human', now(), $3)`,
+    [run_id, setting.lenser, limits.renewalsPerRun - 2],
+  )
+  await decide(run_id, 'approve')
+  await world.owner.query(
+    `INSERT INTO agents.policy_evaluations (run_id, lenser_id, phase, verdict, reason, asked_at)
+     VALUES ($1, $2, 'approval', 'allow', 'approved', now())`,
+    [run_id, setting.lenser],
+  )
+  const at = Date.now()
+  const texts = await Promise.all(
+    [1, 2, 3].map((n) => world.seal(setting.device, runRenew([run_id, neighbour.run_id]), { stored: at + n })),
+  )
+  const told = (await world.apply('run_renew', texts)).map(({ result }) => result.runs)
+  t.deepEqual(
+    told.map(([mine]) => mine.code ?? mine.verdict),
+    ['allow', 'allow', 'renewal_limit'],
+  )
+  t.deepEqual(told[2][0], { run_id, code: 'renewal_limit' })
+  for (const [, other] of told) t.is(other.verdict, 'require_approval')
+  t.deepEqual((await numbers()).slice(3), [0, limits.renewalsPerRun - 1, limits.renewalsPerRun])
+  t.is((await renewOne(setting, run_id)).code, 'renewal_limit')
+  t.is((await numbers()).length, 6, 'what is over leaves no row')
+  t.is((await openUntil(run_id))?.getTime(), at + 2 + limits.permitSeconds * 1000, 'and covers nothing')
 })
