@@ -1,7 +1,7 @@
 import test from 'ava'
-import type { TSchema } from 'typebox'
-import { Errors } from 'typebox/value'
 import { kindNames, kinds } from './src/index.ts'
+import type { TSchema } from './typebox/index.mjs'
+import { Errors } from './typebox/index.mjs'
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 

@@ -1,6 +1,8 @@
-import { firstMisfit } from './fits.ts'
+import { Compile, type Validator } from '../typebox/index.mjs'
 import { type KindName, kindNames, kinds } from './kinds.ts'
 
+// Compiled on first use, so that importing the contract costs nothing.
+const compiled = new Map<KindName, Validator>()
 const known = new Set<string>(kindNames)
 
 /** How much of a place is told: the names in it may be the sender's own, of any length and any characters. */
@@ -12,9 +14,16 @@ const placeChars = 100
  */
 export const checkBody = (kind: string, body: unknown): string | null => {
   if (!known.has(kind)) return 'unknown kind'
-  const first = firstMisfit(kinds[kind as KindName].body, body)
-  if (first === undefined) return null
+  const name = kind as KindName
+  let validator = compiled.get(name)
+  if (validator === undefined) {
+    validator = Compile(kinds[name].body)
+    compiled.set(name, validator)
+  }
+  if (validator.Check(body)) return null
+  const [first] = validator.Errors(body)
+  if (first === undefined) return 'does not match its schema'
   // Cut between the halves of a character it would be no text, and whoever passes it on could not sign it.
-  const place = first.place.slice(0, placeChars).toWellFormed()
+  const place = first.instancePath.slice(0, placeChars).toWellFormed()
   return `${place || '/'} ${first.message}`
 }

@@ -1,3 +1,4 @@
+import Type, { type Static } from '../typebox/index.mjs'
 import { Nullable, UnixSeconds, Uuid } from './bodies/common.ts'
 import {
   deviceLevels,
@@ -8,7 +9,6 @@ import {
   policyReasons,
 } from './ladders.ts'
 import { policyRemedies, policySentences, type Remedy } from './policy-words.ts'
-import Type, { type Static } from './type.ts'
 
 /** What a device's level rests on, in the ladder's order (trust model, Device trust ladder). */
 export const deviceFacts = [

@@ -1,3 +1,4 @@
+import type { TSchema } from '../typebox/index.mjs'
 import {
   AttestationBody,
   CanaryBody,
@@ -39,7 +40,6 @@ import {
   SuspendBody,
 } from './bodies/owner.ts'
 import type { DeviceLevel, SessionScope } from './ladders.ts'
-import type { TSchema } from './type.ts'
 
 /** Where an envelope comes in (protocol.md); `out` is the gateway's own voice. */
 export const doors = ['connect', 'in', 'ask', 'out'] as const

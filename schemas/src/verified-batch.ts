@@ -1,5 +1,5 @@
+import Type, { type Static } from '../typebox/index.mjs'
 import { Bytes32, Uuid } from './bodies/common.ts'
-import Type, { type Static } from './type.ts'
 
 /** One envelope of a verified batch, as received, with what the verifier's claim recorded. */
 export const VerifiedItem = Type.Object(

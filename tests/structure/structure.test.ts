@@ -54,7 +54,10 @@ test('every package that is imported is declared where it is imported, and no ot
   for (const { folder, manifest } of packages) {
     const used = new Set<string>()
     const declared = new Set([...runtimeNames(manifest), ...Object.keys(manifest.devDependencies ?? {}), manifest.name])
-    for (const file of globSync(`${folder}/**/*.ts`, { cwd: root, exclude: (name) => name.includes('node_modules') })) {
+    for (const file of globSync(`${folder}/**/*.{ts,mts}`, {
+      cwd: root,
+      exclude: (name) => name.includes('node_modules'),
+    })) {
       for (const [, from, dynamic] of read(file).matchAll(imported)) {
         const parts = ((from ?? dynamic) as string).split('/')
         const name = parts[0]?.startsWith('@') ? parts.slice(0, 2).join('/') : (parts[0] as string)

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { brokerConfig } from '@lenserfight/bus'
 import {
   accountExports,
@@ -17,6 +18,7 @@ import {
   streams,
   VerifiedItem,
 } from '@lenserfight/schemas'
+import { buildSync } from 'esbuild'
 
 /** A file that is made from the contract: its path in the repository, and what it says. */
 export interface GeneratedFile {
@@ -175,10 +177,27 @@ const reasonFile = (): GeneratedFile => {
   }
 }
 
+/** TypeBox as one module, from the packages installed here. */
+const typeboxBundle = (entry: string): GeneratedFile => {
+  const folder = join(import.meta.dirname, '../../..')
+  const { outputFiles } = buildSync({
+    absWorkingDir: folder,
+    stdin: { contents: entry, loader: 'ts', resolveDir: folder },
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    legalComments: 'inline',
+    banner: { js: '// TypeBox, MIT licence, Copyright (c) 2017-2026 Haydn Paterson. Made by `npm run generate`.' },
+    write: false,
+  })
+  return { path: 'schemas/typebox/index.mjs', content: outputFiles[0]?.text ?? '' }
+}
+
 /** Every generated file; `read` gives those that are generated in part as they are now. */
 export const generatedFiles = (read: (path: string) => string): GeneratedFile[] => [
   sampleConfig(),
   ...schemaFiles(),
   reasonFile(),
+  typeboxBundle(read('schemas/typebox/index.d.mts')),
   { path: 'ARCHITECTURE.md', content: withFlowSection(read('ARCHITECTURE.md')) },
 ]

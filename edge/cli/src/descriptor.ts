@@ -3,8 +3,7 @@ import { dirname, join, resolve } from 'node:path'
 import type { Settings } from '@lenserfight/daemon/client'
 import { readPrivateFile } from '@lenserfight/keychain'
 import { CodedError, Descriptor } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import type { Context } from './context.ts'
 import { plain } from './output.ts'
 
@@ -28,7 +27,7 @@ const readJson = (file: string, readText: (file: string) => string): unknown => 
 /** @throws CodedError `descriptor_missing`, `descriptor_invalid` */
 export const readDescriptor = (file: string): Descriptor => {
   const value = readJson(file, (path) => readFileSync(path, 'utf8'))
-  if (!fits(Descriptor, value)) throw new CodedError('descriptor_invalid', file)
+  if (!Check(Descriptor, value)) throw new CodedError('descriptor_invalid', file)
   return value
 }
 
@@ -54,7 +53,7 @@ export const readStack = (file: string | undefined, cwd: string): StackFile => {
       'no .local/stack.json here or above: run `npm start`, or name one with --stack',
     )
   const value = readJson(found, (path) => readPrivateFile(path) ?? '')
-  if (!fits(StackFile, value)) throw new CodedError('descriptor_invalid', found)
+  if (!Check(StackFile, value)) throw new CodedError('descriptor_invalid', found)
   return { ...value, gateway: { descriptor: resolve(dirname(found), value.gateway.descriptor) } }
 }
 

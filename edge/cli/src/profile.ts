@@ -1,7 +1,6 @@
 import { ensurePrivateFolder, readPrivateFile, writePrivateFile } from '@lenserfight/keychain'
 import { CodedError, UnixSeconds, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 
 const closed = { additionalProperties: false } as const
 
@@ -37,7 +36,7 @@ export const readProfile = (file: string): Profile => {
   } catch {
     value = undefined
   }
-  if (!fits(Profile, value))
+  if (!Check(Profile, value))
     throw new CodedError('config_invalid', `${file} is not a profile: remove it, and sign in again`)
   return value
 }
@@ -47,7 +46,7 @@ export const readProfile = (file: string): Profile => {
  * @throws CodedError `config_invalid`, `insecure_permissions`, `state_unwritable`
  */
 export const writeProfile = (folder: string, file: string, profile: Profile): void => {
-  if (!fits(Profile, profile))
+  if (!Check(Profile, profile))
     throw new CodedError('config_invalid', 'the profile has a member that does not belong there')
   ensurePrivateFolder(folder)
   writePrivateFile(file, `${JSON.stringify(profile, null, 2)}\n`)

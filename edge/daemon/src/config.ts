@@ -3,8 +3,7 @@ import { join, resolve } from 'node:path'
 import type { ReconnectTiming } from '@lenserfight/bus/edge'
 import { readPrivateFile } from '@lenserfight/keychain'
 import { CodedError, limits } from '@lenserfight/schemas'
-import { firstMisfit } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Errors, type Static } from '@lenserfight/schemas/typebox'
 import type { SessionTiming } from './gateway/device-session.ts'
 import { defaultTiming, type Timing } from './outbox/decide.ts'
 import { refuseServiceRole } from './service-role.ts'
@@ -111,8 +110,9 @@ const reconnectOf = ({ reconnect }: FileConfig): ReconnectTiming | undefined =>
   }
 
 const checkFile = (value: unknown, file: string): FileConfig => {
-  const misfit = firstMisfit(FileConfig, value)
-  if (misfit !== undefined) throw new CodedError('config_invalid', `${file}: ${misfit.place || '/'} ${misfit.message}`)
+  const [first] = Errors(FileConfig, value)
+  if (first !== undefined)
+    throw new CodedError('config_invalid', `${file}: ${first.instancePath || '/'} ${first.message}`)
   return value as FileConfig
 }
 

@@ -1,6 +1,5 @@
 import { Bytes16, Bytes32, CodedError, Descriptor, OpId, ShortText, UnixSeconds, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static, type TSchema } from '@lenserfight/schemas/type'
+import Type, { Check, type Static, type TSchema } from '@lenserfight/schemas/typebox'
 import type { Store } from './store.ts'
 
 /**
@@ -79,7 +78,7 @@ export const createSettings = (store: Store): Settings => {
     if (row === undefined) return undefined
     const value: unknown = JSON.parse(row.value)
     // To go on as if there were none would enrol this machine a second time.
-    if (!fits(settings[name] as TSchema, value)) throw new CodedError('state_unwritable', `${name} is damaged`)
+    if (!Check(settings[name] as TSchema, value)) throw new CodedError('state_unwritable', `${name} is damaged`)
     return value as Setting<N>
   }
   const set: Settings['set'] = (name, value) => {

@@ -1,5 +1,5 @@
 import { keyUses, ShortText, serviceNames, Uuid } from '@lenserfight/schemas'
-import Type, { type Static, type TProperties } from '@lenserfight/schemas/type'
+import Type, { type Static, type TProperties } from '@lenserfight/schemas/typebox'
 
 const closed = { additionalProperties: false }
 const Path = ShortText(4096)

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { CodedError } from '@lenserfight/schemas'
-import { firstMisfit } from '@lenserfight/schemas/fits'
-import type { Static, TSchema } from '@lenserfight/schemas/type'
+import type { Static, TSchema } from '@lenserfight/schemas/typebox'
+import { Clean, Clone, Compile, Equal } from '@lenserfight/schemas/typebox'
 
 const invalid = (detail: string, cause?: unknown): CodedError =>
   new CodedError('config_invalid', detail, cause === undefined ? undefined : { cause })
@@ -36,9 +36,11 @@ const readJson = (file: string): unknown => {
  * @throws CodedError `config_invalid`, naming the member but none of its content.
  */
 export const checkConfig = <T extends TSchema>(schema: T, value: unknown): Static<T> => {
-  // Closed: a nested schema that forgot to close itself would let a misspelt key pass unseen.
-  const misfit = firstMisfit(schema, value, { closed: true })
-  if (misfit !== undefined) throw invalid(`${misfit.place || '/'} ${misfit.message}`)
+  const validator = Compile(schema)
+  const [first] = validator.Errors(value)
+  if (first !== undefined) throw invalid(`${first.instancePath || '/'} ${first.message}`)
+  // A nested schema that forgot to close itself would let a misspelt key pass unseen.
+  if (!Equal(Clean(schema, Clone(value)), value)) throw invalid('an unknown key')
   return freeze(value as Static<T>)
 }
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CodedError } from '@lenserfight/schemas'
-import Type from '@lenserfight/schemas/type'
+import Type from '@lenserfight/schemas/typebox'
 import test from 'ava'
 import { CommonConfig, checkConfig, parseConfigArguments, readConfig, readSecret } from '../src/index.ts'
 

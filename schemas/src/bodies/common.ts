@@ -1,4 +1,4 @@
-import Type, { type TSchema } from '../type.ts'
+import Type, { type TSchema } from '../../typebox/index.mjs'
 
 const uuidPattern = '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
 

@@ -1,6 +1,6 @@
+import Type, { type Static } from '../../typebox/index.mjs'
 import { reasonCodes } from '../codes.ts'
 import { limits } from '../limits.ts'
-import Type, { type Static } from '../type.ts'
 import {
   Bytes16,
   Bytes32,

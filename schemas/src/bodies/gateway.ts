@@ -1,5 +1,5 @@
+import Type, { type Static } from '../../typebox/index.mjs'
 import { reasonCodes } from '../codes.ts'
-import Type, { type Static } from '../type.ts'
 import { Bytes32, body, OpId, ShortText, UnixSeconds, Uuid } from './common.ts'
 
 const Code = Type.Enum([...reasonCodes])

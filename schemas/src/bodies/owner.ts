@@ -1,6 +1,6 @@
+import Type, { type Static } from '../../typebox/index.mjs'
 import { approvalDefaults, deviceLevels } from '../ladders.ts'
 import { limits } from '../limits.ts'
-import Type, { type Static } from '../type.ts'
 import { Bytes32, Bytes64, body, Nullable, operation, ShortText, UnixSeconds, Uuid } from './common.ts'
 
 /** A name that people see in lists: whatever they can read, and nothing that a terminal obeys. */

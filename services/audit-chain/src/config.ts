@@ -1,5 +1,5 @@
 import { baseConfig, configSchema, PgConfig } from '@lenserfight/runtime'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { type Static } from '@lenserfight/schemas/typebox'
 
 const { nats: _offTheBus, ...base } = baseConfig
 

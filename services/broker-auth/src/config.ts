@@ -1,5 +1,5 @@
 import { commonConfig, configSchema, readConfig } from '@lenserfight/runtime'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { type Static } from '@lenserfight/schemas/typebox'
 
 const Schema = configSchema({
   ...commonConfig,

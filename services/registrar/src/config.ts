@@ -1,6 +1,6 @@
 import { commonConfig, configSchema, SigningConfig } from '@lenserfight/runtime'
 import { ShortText } from '@lenserfight/schemas'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { type Static } from '@lenserfight/schemas/typebox'
 import { Issuer } from './token/issuer.ts'
 
 const count = (maximum: number) => Type.Integer({ minimum: 1, maximum })

@@ -1,5 +1,5 @@
 import { commonConfig, configSchema, SigningConfig } from '@lenserfight/runtime'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { type Static } from '@lenserfight/schemas/typebox'
 
 /** The trust-evaluator's configuration: common parts and a key with the use `receipt`. */
 export const EvaluatorConfig = configSchema({

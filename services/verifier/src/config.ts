@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { commonConfig, configSchema, readConfig, SigningConfig } from '@lenserfight/runtime'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { type Static } from '@lenserfight/schemas/typebox'
 
 const Schema = configSchema({
   ...commonConfig,

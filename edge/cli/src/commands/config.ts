@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { CodedError } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
+import { Check } from '@lenserfight/schemas/typebox'
 import { type Context, secretWarning } from '../context.ts'
 import { plain } from '../output.ts'
 import { runnerNamed } from '../owner/runner-named.ts'
@@ -40,7 +40,7 @@ export const setConfig = async (context: Context, name: ProjectMember, given: st
   const value = name === 'runner' && given !== undefined ? await runnerNamed(context, given) : given
   const { [name]: _, ...others } = found === undefined ? {} : parseProjectFile(file, readProjectText(file))
   const config = value === undefined ? others : { ...others, [name]: value }
-  if (value !== undefined && !fits(ProjectConfig, { [name]: value })) {
+  if (value !== undefined && !Check(ProjectConfig, { [name]: value })) {
     throw new CodedError('config_invalid', 'gateway is a file’s path, runner an id')
   }
   const stripped = saveProjectConfig(file, config)

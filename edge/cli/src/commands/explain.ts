@@ -1,6 +1,6 @@
 import { newestRun } from '@lenserfight/daemon/client'
 import { CodedError, remedyOf, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
+import { Check } from '@lenserfight/schemas/typebox'
 import type { Context } from '../context.ts'
 import { describeExplanation } from '../explain/describe.ts'
 import { plain } from '../output.ts'
@@ -19,7 +19,7 @@ const ownNewest = (context: Context): string => {
 
 /** What is not a whole id means a device. @throws CodedError `nothing_to_explain`, `usage` where several are meant */
 const idOf = async (owner: Owner, given: string): Promise<string> => {
-  if (fits(Uuid, given)) return given
+  if (Check(Uuid, given)) return given
   const device = await deviceMeant(owner, given)
   if (device !== undefined) return device.device_id
   const detail = 'runs and submissions are named by their whole id, devices also by name or 8 or more characters of it'

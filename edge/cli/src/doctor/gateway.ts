@@ -3,8 +3,7 @@ import { type ClockReading, type DeviceStanding, measureClock, readDeviceKeys } 
 import { type Enrolled, takeInstanceLock } from '@lenserfight/daemon/client'
 import { createSigner } from '@lenserfight/envelope'
 import { CodedError, type Descriptor, deviceLevels, isReasonCode } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type TSchema } from '@lenserfight/schemas/type'
+import Type, { Check } from '@lenserfight/schemas/typebox'
 import type { Context } from '../context.ts'
 import { connectOwner } from '../owner/connect.ts'
 import type { Facts, Report } from './facts.ts'
@@ -16,7 +15,7 @@ export interface Heard {
   readonly standing: DeviceStanding | undefined
 }
 
-const Nullable = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
+const Nullable = <T extends Type.TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
 /** What a device's status, its line in the owner's list, and the daemon's own status have in common. */
 const Standing = Type.Object({
   trust_level: Type.Enum([...deviceLevels]),
@@ -27,7 +26,7 @@ const Standing = Type.Object({
 })
 
 const standingOf = (value: unknown, code?: unknown): DeviceStanding | undefined =>
-  fits(Standing, value) ? { ...value, ...(isReasonCode(code) ? { code } : {}) } : undefined
+  Check(Standing, value) ? { ...value, ...(isReasonCode(code) ? { code } : {}) } : undefined
 
 const status = ['status', { keys_number: 0 }] as const
 

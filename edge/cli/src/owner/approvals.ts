@@ -1,6 +1,5 @@
 import { CodedError, Nullable, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import { plain } from '../output.ts'
 import type { Owner } from './connect.ts'
 import { meantBy, severalMeant } from './find.ts'
@@ -35,7 +34,7 @@ export interface Approvals {
 
 /** @throws CodedError `internal_error` where the answer is none of runs */
 export const approvalsOf = ({ approvals, more }: Readonly<Record<string, unknown>>): Approvals => {
-  if (!fits(Type.Array(Approval), approvals)) throw new CodedError('internal_error', 'the list is not one of runs')
+  if (!Check(Type.Array(Approval), approvals)) throw new CodedError('internal_error', 'the list is not one of runs')
   return { approvals, more: more === true }
 }
 
@@ -55,7 +54,7 @@ const whatIsMeant = 'a run’s id, or its first 8 characters or more; `lf gatewa
  */
 export const findApproval = async (owner: Owner, given: string): Promise<Approval> => {
   // A whole id reaches one that a full list has no room for.
-  const { approvals } = await listApprovals(owner, fits(Uuid, given) ? given : undefined)
+  const { approvals } = await listApprovals(owner, Check(Uuid, given) ? given : undefined)
   const meant = meantBy(approvals, given, { idOf: (each) => each.run_id })
   const waiting = meant.filter(({ decision }) => decision === null)
   const [found, ...others] = waiting.length > 0 ? waiting : meant

@@ -1,12 +1,11 @@
 import { CodedError, type DeviceLevel, deviceLevels, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static, type TSchema } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import { plain } from '../output.ts'
 import { relativeTo } from '../times.ts'
 import type { Owner } from './connect.ts'
 import { meantBy, severalMeant } from './find.ts'
 
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const Device = Type.Object({
   device_id: Uuid,
   name: Type.String(),
@@ -36,7 +35,7 @@ export type Device = Static<typeof Device>
 /** The owner's devices, living ones first. */
 export const listDevices = async (owner: Owner, trust?: DeviceLevel): Promise<{ devices: Device[]; more: boolean }> => {
   const { devices, more } = await owner.request('list', trust === undefined ? {} : { trust })
-  if (!fits(Type.Array(Device), devices)) throw new CodedError('internal_error', 'the list is not one of devices')
+  if (!Check(Type.Array(Device), devices)) throw new CodedError('internal_error', 'the list is not one of devices')
   return { devices, more: more === true }
 }
 

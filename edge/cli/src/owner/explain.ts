@@ -1,10 +1,10 @@
 import { CodedError, Explanation } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
+import { Check } from '@lenserfight/schemas/typebox'
 import type { Owner } from './connect.ts'
 
 /** @throws CodedError `internal_error` where the answer explains nothing */
 export const explanationOf = (answer: unknown): Explanation => {
-  if (!fits(Explanation, answer)) throw new CodedError('internal_error', 'the answer explains nothing')
+  if (!Check(Explanation, answer)) throw new CodedError('internal_error', 'the answer explains nothing')
   return answer
 }
 

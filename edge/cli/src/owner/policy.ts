@@ -1,6 +1,5 @@
 import { approvalDefaults, CodedError, Nullable, policyReasons, policyVerdicts } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import type { Owner } from './connect.ts'
 
 const Policy = Type.Object({
@@ -28,7 +27,7 @@ export type PolicyAnswer = Static<typeof Answer>
 
 /** @throws CodedError `internal_error` where the answer is no policy */
 export const policyOf = (answer: unknown): Policy => {
-  if (!fits(Policy, answer)) throw new CodedError('internal_error', 'the answer is not a policy')
+  if (!Check(Policy, answer)) throw new CodedError('internal_error', 'the answer is not a policy')
   return answer
 }
 
@@ -36,7 +35,7 @@ export const readPolicy = async (owner: Owner): Promise<Policy> => policyOf(awai
 
 /** @throws CodedError `internal_error` where the answer is no verdict */
 export const verdictOf = (answer: unknown): PolicyAnswer => {
-  if (!fits(Answer, answer)) throw new CodedError('internal_error', 'the answer is not a verdict')
+  if (!Check(Answer, answer)) throw new CodedError('internal_error', 'the answer is not a verdict')
   return answer
 }
 

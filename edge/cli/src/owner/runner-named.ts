@@ -1,5 +1,5 @@
 import { CodedError, type ReasonCode, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
+import { Check } from '@lenserfight/schemas/typebox'
 import type { Context } from '../context.ts'
 
 /** Codes of whoever is not signed in, or no more. */
@@ -11,7 +11,7 @@ const unsigned: readonly ReasonCode[] = ['not_signed_in', 'unknown_session', 'se
  * @throws CodedError `unknown_runner`; `usage` where several are meant; `not_signed_in` and its like; those of a request
  */
 export const runnerNamed = async (context: Context, given: string): Promise<string> => {
-  if (fits(Uuid, given)) return given
+  if (Check(Uuid, given)) return given
   const [{ asOwner }, { findRunner }] = await Promise.all([import('./connect.ts'), import('./runners.ts')])
   try {
     return await asOwner(context, async (owner) => (await findRunner(owner, given)).runner_id)

@@ -1,6 +1,5 @@
 import { CodedError, Nullable, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import { plain } from '../output.ts'
 import type { Owner } from './connect.ts'
 import { meantBy, severalMeant } from './find.ts'
@@ -29,7 +28,7 @@ interface Runners {
 
 /** @throws CodedError `internal_error` where the answer is none of runners */
 export const runnersOf = ({ runners, more }: Readonly<Record<string, unknown>>): Runners => {
-  if (!fits(Type.Array(Runner), runners)) throw new CodedError('internal_error', 'the list is not one of runners')
+  if (!Check(Type.Array(Runner), runners)) throw new CodedError('internal_error', 'the list is not one of runners')
   return { runners, more: more === true }
 }
 

@@ -7,8 +7,7 @@ import {
   type runStates,
   Uuid,
 } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import type { Owner } from './connect.ts'
 
 const Time = Nullable(Type.Number())
@@ -60,7 +59,7 @@ export interface RunsQuery {
 
 /** @throws CodedError `internal_error` where the answer is none of runs */
 export const runsOf = ({ runs, more, next }: Readonly<Record<string, unknown>>): Runs => {
-  if (!fits(Type.Array(Run), runs)) throw new CodedError('internal_error', 'the list is not one of runs')
+  if (!Check(Type.Array(Run), runs)) throw new CodedError('internal_error', 'the list is not one of runs')
   return { runs, more: more === true, next: typeof next === 'string' ? next : null }
 }
 

@@ -1,11 +1,10 @@
 import { newUuidV7 } from '@lenserfight/envelope'
 import { CodedError, sessionScopes, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static, type TSchema } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import { plain } from '../output.ts'
 import type { Owner } from './connect.ts'
 
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const AccountSession = Type.Object({
   session: Uuid,
   kind: Type.Union([Type.Literal('sign-in'), Type.Literal('api_key')]),
@@ -24,7 +23,7 @@ export type AccountSession = Static<typeof AccountSession>
 /** The account's sessions, API keys among them; living ones first. */
 export const listSessions = async (owner: Owner): Promise<{ sessions: AccountSession[]; more: boolean }> => {
   const { sessions, more } = await owner.request('sessions', {})
-  if (!fits(Type.Array(AccountSession), sessions)) {
+  if (!Check(Type.Array(AccountSession), sessions)) {
     throw new CodedError('internal_error', 'the list is not one of sessions')
   }
   return { sessions, more: more === true }

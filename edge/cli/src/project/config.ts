@@ -1,7 +1,6 @@
 import { dirname, resolve } from 'node:path'
 import { CodedError, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import { type Place, parseProjectFile, projectFiles, readProjectText, writeProjectFile } from './file.ts'
 import { holdsSecretSomewhere, sift } from './secrets.ts'
 
@@ -31,7 +30,7 @@ export const readProject = (place: Place): Project => {
   const [file] = projectFiles(place)
   if (file === undefined) return { file, config: {}, secrets: [] }
   const { value, secrets } = sift(parseProjectFile(file, readProjectText(file)))
-  if (!fits(ProjectConfig, value)) {
+  if (!Check(ProjectConfig, value)) {
     throw new CodedError('config_invalid', `${file}: gateway is a file’s path, runner an id`)
   }
   const { gateway, runner } = value

@@ -1,6 +1,5 @@
 import { CodedError } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import type { Verdict } from './types.ts'
 
 /** When a canary was where, milliseconds since 1970: `sent_at` and `received_at` by this machine's clock. */
@@ -50,7 +49,7 @@ export const hopsOf = (times: CanaryTimes): { hops: Hops; offset_ms: number } =>
  * @throws CodedError `internal_error` where the times are none
  */
 export const judgeBus = (times: unknown): Verdict => {
-  if (!fits(CanaryTimes, times)) throw new CodedError('internal_error', 'the canary came back without its times')
+  if (!Check(CanaryTimes, times)) throw new CodedError('internal_error', 'the canary came back without its times')
   const { hops, offset_ms } = hopsOf(times)
   const { to_stored, to_claimed, to_applied, back, total } = hops
   const within = `stored ${to_stored}, claimed ${to_claimed}, applied ${to_applied}, back ${back} ms`

@@ -1,5 +1,5 @@
 import { Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
+import { Check } from '@lenserfight/schemas/typebox'
 import type { Store } from '../store.ts'
 
 /**
@@ -12,5 +12,5 @@ export const newestRun = (store: Store): string | undefined => {
       WHERE state IN ('done', 'failed') AND kind = 'run_start' AND json_extract(outcome, '$.result.run_id') IS NOT NULL
       ORDER BY ended_at DESC, op_id DESC LIMIT 1`,
   )
-  return row !== undefined && fits(Uuid, row.run_id) ? row.run_id : undefined
+  return row !== undefined && Check(Uuid, row.run_id) ? row.run_id : undefined
 }

@@ -1,6 +1,6 @@
 import type { Logger } from '@lenserfight/runtime'
 import { CodedError, type KindName, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
+import { Check } from '@lenserfight/schemas/typebox'
 import type { Operation } from '../outbox/operations.ts'
 import { type RunBook, readPermitted } from './book.ts'
 import type { Runs } from './runs.ts'
@@ -102,7 +102,7 @@ export const createAwaited = (options: AwaitedOptions): Awaited => {
     },
     ended: ({ opId, outcome }) => {
       const result = outcome?.result
-      if (expected.has(opId) || result === undefined || !fits(Uuid, result.run_id)) return
+      if (expected.has(opId) || result === undefined || !Check(Uuid, result.run_id)) return
       const word = readWord(result)
       if (word === undefined || 'code' in word || word.verdict === 'deny' || word.verdict === 'pause') return
       book.add(readPermitted(result), clockOffsetMs() ?? 0, true)

@@ -1,5 +1,5 @@
 import { CodedError, type KindName, type ReasonCode, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
+import { Check } from '@lenserfight/schemas/typebox'
 import type { Heartbeat } from '../gateway/heartbeat.ts'
 import type { Operation } from '../outbox/operations.ts'
 import { asReport } from '../outbox/report.ts'
@@ -174,7 +174,7 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
       try {
         const began = performance.now()
         // One that is none would have the whole heartbeat refused; its run is refused below.
-        if (fits(Uuid, run.runner_id)) {
+        if (Check(Uuid, run.runner_id)) {
           runs.hearRunner(run.runner_id)
           heartbeat.beatFor(run.runner_id)
         }

@@ -1,6 +1,5 @@
 import { Bytes32, isReasonCode, limits, type ReasonCode, reasonCodes, Uuid } from '@lenserfight/schemas'
-import { fits } from '@lenserfight/schemas/fits'
-import Type, { type Static } from '@lenserfight/schemas/type'
+import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 
 /** Limits of the local socket: who may reach it is this user alone, and may still be broken. */
 export const socketLimits = {
@@ -83,10 +82,10 @@ export const parseRequest = (
   } catch {
     return { refusal: refusal(null, 'a line is not JSON') }
   }
-  if (!fits(Request, value)) return { refusal: refusal(null, 'a request has id, method and params') }
+  if (!Check(Request, value)) return { refusal: refusal(null, 'a request has id, method and params') }
   const { id, method, params = {} } = value
   if (!Object.hasOwn(methods, method)) return { refusal: refusal(id, 'there is no such method') }
-  if (!fits(methods[method as MethodName], params)) return { refusal: refusal(id, 'the params are not the method’s') }
+  if (!Check(methods[method as MethodName], params)) return { refusal: refusal(id, 'the params are not the method’s') }
   return { request: { id, method, params } as SocketRequest }
 }
 

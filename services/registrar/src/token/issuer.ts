@@ -1,5 +1,5 @@
 import { limits, ShortText } from '@lenserfight/schemas'
-import Type, { type Static, type TSchema } from '@lenserfight/schemas/type'
+import Type, { type Static, type TSchema } from '@lenserfight/schemas/typebox'
 
 /** Signature algorithms of tokens whose issuer has a key set; never `none`, never one whose key is a shared secret. */
 export const keySetAlgorithms = ['EdDSA', 'ES256', 'RS256'] as const

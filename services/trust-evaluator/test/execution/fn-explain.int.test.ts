@@ -8,9 +8,9 @@ import {
   outcomeOf,
   remedyOf,
 } from '@lenserfight/schemas'
+import { Check, Errors } from '@lenserfight/schemas/typebox'
 import { makeSession } from '@lenserfight/testkit'
 import test from 'ava'
-import { Check, Errors } from 'typebox/value'
 import { addSetting, addSubmission, attestation, beatOf, runStart, startRun } from '../_bodies.ts'
 import { createWorld, type Device, type Outcome, type World } from '../_world.ts'
 
