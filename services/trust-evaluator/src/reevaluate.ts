@@ -5,6 +5,8 @@ import { type Repetition, startRepeating } from './repeat.ts'
 export interface ReevaluationOptions {
   readonly store: Pick<EvaluatorStore, 'queueCompromised' | 'queueInvalidated' | 'reevaluate'>
   readonly everyMs: number
+  /** Runs queued or judged in one transaction. */
+  readonly perCall?: number
   readonly logger: Logger
 }
 
@@ -12,15 +14,12 @@ export interface Reevaluation extends Repetition {
   readonly figures: () => { readonly judged: number }
 }
 
-/** Runs queued or judged in one transaction. */
-const perCall = 256
-
 /**
  * Judges runs again when that is due (trust.md, rules 3 and 15), for ever, and queues those that a compromise or claims
  * declared void concern (rules 8 and 12). Replicas share the work: what one judges is left to it. While the database is gone
  * it waits; nothing is lost, since what is due stands there.
  */
-export const startReevaluation = ({ store, everyMs, logger }: ReevaluationOptions): Reevaluation => {
+export const startReevaluation = ({ store, everyMs, perCall = 256, logger }: ReevaluationOptions): Reevaluation => {
   let judged = 0
   /** Fewer after each failure, since those due longest may be too much for one statement; more again where it goes well. */
   let most = perCall

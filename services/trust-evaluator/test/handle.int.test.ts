@@ -7,11 +7,9 @@ import test from 'ava'
 import { createStore } from '../src/commit.ts'
 import type { AppliedKind, Item } from '../src/decode.ts'
 import { createHandler } from '../src/handle.ts'
-import { startReevaluation } from '../src/reevaluate.ts'
 import {
   addSetting,
   attestation,
-  beatOf,
   heartbeat,
   lifecycle,
   ranAt,
@@ -199,50 +197,17 @@ test('without a database the batch is held: InfrastructureError, and nothing is 
   await pool.end()
 })
 
-test('rule 15: what is due is judged by the loop, which outlives a failing database', async (t) => {
-  const store = createStore(world.evaluator)
-  const setting = await addSetting(world)
-  const now = Date.now()
-  const { result } = await world.send(
-    setting.device,
-    runStart({ runner_id: setting.runner, version_id: setting.version }),
-  )
-  await world.send(setting.device, attestation(result, ranAt(now)), { stored: now })
-  await world.send(setting.device, beatOf(setting), { stored: now - 1 })
-  let failures = 2
-  const logger = createLogger({ service: 'trust-evaluator', level: 'silent' })
-  const reevaluate = async (limit: number): Promise<number> => {
-    if (failures-- > 0) throw new InfrastructureError('gone')
-    return store.reevaluate(limit)
-  }
-  const loop = startReevaluation({ store: { ...store, reevaluate }, everyMs: 20, logger })
-  const level = async () =>
-    (
-      await world.one<{ trust_level: string }>(
-        'SELECT trust_level FROM execution.trust_evaluations WHERE run_id = $1 ORDER BY id DESC LIMIT 1',
-        [result.run_id],
-      )
-    ).trust_level
-  for (const end = Date.now() + 60_000; (await level()) !== 'fully_trusted' && Date.now() < end; ) {
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-  await loop.stop()
-  t.is(await level(), 'fully_trusted')
-  t.true(loop.figures().judged >= 1)
-})
-
 test('renewals and starts are applied a few at a time, whatever a batch holds', async (t) => {
-  const device: Device = { id: newUuidV7(), lenser: newUuidV7(), keys: generateKeyPair() }
-  const signer = { kid: device.id, lenserId: device.lenser, publicKey: device.keys.publicKey }
+  const { device } = await addSetting(world)
   const calls: [AppliedKind, number][] = []
+  const store = createStore(world.evaluator)
   const { handle } = createHandler({
     gatewayId,
     store: {
-      ...createStore(world.evaluator),
-      signers: async () => new Map([[device.id, signer]]),
-      apply: async (kind, items) => {
+      ...store,
+      apply: (kind, items) => {
         calls.push([kind, items.length])
-        return items.map(({ digest }) => ({ digest, ok: true, result: {} }))
+        return store.apply(kind, items)
       },
     },
     sendReceipts: () => {},
@@ -262,28 +227,6 @@ test('renewals and starts are applied a few at a time, whatever a batch holds', 
     ['run_renew', 64],
     ['run_renew', 36],
   ])
-})
-
-test('rule 12: what was declared void is queued in turns with what a compromise concerns', async (t) => {
-  const calls: string[] = []
-  const counted = (name: string, counts: number[]) => async () => {
-    calls.push(name)
-    return counts.shift() ?? 0
-  }
-  const loop = startReevaluation({
-    store: {
-      queueCompromised: counted('compromised', [256, 256, 3]),
-      queueInvalidated: counted('invalidated', [256, 3]),
-      reevaluate: async () => 0,
-    },
-    everyMs: 60_000,
-    logger: createLogger({ service: 'trust-evaluator', level: 'silent' }),
-  })
-  for (const end = Date.now() + 10_000; calls.length < 5 && Date.now() < end; ) {
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-  await loop.stop()
-  t.deepEqual(calls, ['compromised', 'invalidated', 'compromised', 'invalidated', 'compromised'])
 })
 
 test('what takes the database too long is applied in halves; what is too long by itself is tried further', async (t) => {
@@ -315,26 +258,4 @@ test('what takes the database too long is applied in halves; what is too long by
   await t.throwsAsync(createStore(pool).apply('lifecycle', tooLong), { instanceOf: InfrastructureError })
   await pool.end()
   await slow.close()
-})
-
-test('rule 15: where those due longest are too much at once, fewer are judged', async (t) => {
-  const asked: number[] = []
-  const loop = startReevaluation({
-    store: {
-      queueCompromised: async () => 0,
-      queueInvalidated: async () => 0,
-      reevaluate: async (limit) => {
-        asked.push(limit)
-        if (limit > 64) throw new InfrastructureError('SQLSTATE 57014')
-        return asked.length < 6 ? limit : 0
-      },
-    },
-    everyMs: 5,
-    logger: createLogger({ service: 'trust-evaluator', level: 'silent' }),
-  })
-  for (const end = Date.now() + 10_000; asked.length < 6 && Date.now() < end; ) {
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-  await loop.stop()
-  t.deepEqual(asked.slice(0, 6), [256, 128, 64, 128, 64, 128])
 })

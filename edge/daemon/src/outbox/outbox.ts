@@ -11,32 +11,27 @@ const keepEndedMs = 7 * 24 * 3600 * 1000
 const pruneMs = 3600 * 1000
 const longestSleepMs = 60_000
 
-const systemTimer = (call: () => void, ms: number): (() => void) => {
-  const timer = setTimeout(call, ms)
-  return () => clearTimeout(timer)
-}
-
 /** @throws CodedError `state_unwritable` */
 export const createOutbox = (options: OutboxOptions): Outbox => {
   const { store, logger, now = Date.now, random = Math.random, timing = defaultTiming } = options
-  const { capacity = limits.outboxEntries, setTimer = systemTimer, check = () => {} } = options
+  const { capacity = limits.outboxEntries, check = () => {} } = options
   const { onRefused = () => {}, onUnable = () => {}, onEnded = () => {} } = options
   const operations = createOperations(store)
   const waiters = createWaiters()
   const pace = createPace(timing, random)
   let sender: Sender | undefined
-  let cancelTimer = (): void => {}
+  let timer: NodeJS.Timeout | undefined
   let lastPumpAt = Number.NEGATIVE_INFINITY
   let prunedAt = Number.NEGATIVE_INFINITY
 
   const schedule = (): void => {
-    cancelTimer()
+    clearTimeout(timer)
     if (sender === undefined) return
     const at = operations.nextAt(sender.kinds)
     if (at === undefined) return
     // Due ones that the window holds back are sent when a receipt opens it, or else when an answer is overdue.
     const wait = at <= now() ? pace.patienceMs(1) : at - now()
-    cancelTimer = setTimer(pump, Math.min(wait, longestSleepMs))
+    timer = setTimeout(pump, Math.min(wait, longestSleepMs))
   }
 
   /** Does what the disk may not take now; then it is tried again a little later, and nothing was published. */
@@ -47,8 +42,8 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
       if (!(error instanceof CodedError) || error.code !== 'state_unwritable') throw error
       logger.error({ event: 'outbox_unwritable', err: error }, 'the outbox could not be written; tried again')
       onUnable('state_unwritable')
-      cancelTimer()
-      if (sender !== undefined) cancelTimer = setTimer(pump, timing.resendFloorMs)
+      clearTimeout(timer)
+      if (sender !== undefined) timer = setTimeout(pump, timing.resendFloorMs)
     }
   }
   const pump = (): void => tryNow(sendDue)
@@ -168,7 +163,7 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     },
     detach: () => {
       sender = undefined
-      cancelTimer()
+      clearTimeout(timer)
     },
     receive: (items, service) => {
       const ended = store.transaction(() => items.map((item) => receiveOne(item, service)))
@@ -187,7 +182,7 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     }),
     close: () => {
       sender = undefined
-      cancelTimer()
+      clearTimeout(timer)
       waiters.wakeAll()
     },
   }

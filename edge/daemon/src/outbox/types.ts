@@ -22,8 +22,6 @@ export interface OutboxOptions {
   readonly now?: () => number
   readonly random?: () => number
   readonly timing?: Timing
-  /** Calls back once after so many milliseconds, until it is cancelled. */
-  readonly setTimer?: (call: () => void, ms: number) => () => void
   /** How many operations may be open at once. */
   readonly capacity?: number
   /** Refuses a body that could never be sent, by throwing a CodedError. */

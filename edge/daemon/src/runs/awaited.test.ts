@@ -41,7 +41,7 @@ const create = (t: ExecutionContext, { file = newFile(), leftMs = 60_000 } = {})
   /** A run that awaits a person, as when its permit has come. */
   const permitted = (): void => book.add(readPermitted(permitOf('require_approval')), 0, true)
   const untilWithdrawn = async (): Promise<void> => {
-    while (withdrawals().length === 0) await sleep(5)
+    for (const end = Date.now() + 60_000; withdrawals().length === 0 && Date.now() < end; ) await sleep(5)
     t.like(withdrawals(), [{ kind: 'run_withdraw', run_id: run }])
   }
   return { file, store, outbox, book, runs, awaited, withdrawals, permitted, untilWithdrawn, end }
