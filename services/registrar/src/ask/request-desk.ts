@@ -4,6 +4,7 @@ import { parseDoorSubject } from '@lenserfight/schemas'
 import type { Budget } from '../budget.ts'
 import type { Answered, Answerer, Request } from './answer-request.ts'
 import { type Outcome, refused } from './outcome.ts'
+import { createWaitingLine, type LineBounds } from './waiting-line.ts'
 
 /** What goes back to the asker; the sender adds to whom, when and the digest of the request. */
 export type Reply = Outcome & { readonly retry_after?: number; readonly incident_id?: string }
@@ -17,16 +18,7 @@ export interface DeskOptions {
   readonly logger: Logger
   /** Lines about requests; those over it are counted. Apart, so that nobody's garbage hides what was really asked. */
   readonly lines: { readonly proven: Budget; readonly unproven: Budget }
-  readonly bounds: DeskBounds
-}
-
-export interface DeskBounds {
-  /** Requests worked on at once. */
-  readonly at_once: number
-  /** Requests that wait; more are turned away. */
-  readonly waiting: number
-  /** Requests of one key id that wait or are worked on: one asker cannot take the whole desk. */
-  readonly per_kid: number
+  readonly bounds: LineBounds
 }
 
 export interface Desk {
@@ -48,25 +40,14 @@ export interface DeskFigures {
 /** Seconds after which an edge may ask again while the database is gone. */
 const retryAfterSeconds = 2
 
-/** Kinds whose answer may take as long as a statement may: an account's whole chain is read. */
-const slowKinds: ReadonlySet<string> = new Set(['audit_verify'])
-const isSlow = ({ subject }: Request): boolean => slowKinds.has(subject.kind)
-/** So much of the desk and of its queue may be theirs: the rest, and its connections, are left to what is answered at once. */
-const slowShare = 1 / 8
-const slowOf = (bound: number): number => Math.max(1, Math.floor(bound * slowShare))
-
 /**
  * Takes requests in the order in which they come, a bounded number at once and waiting. What is over a bound is
  * answered `rate_limited` while the budget for unproven answers lasts, then dropped: a request is asked again if
  * unanswered, and memory must not grow with somebody's patience.
  */
 export const createDesk = ({ answer, send, unproven, gate, logger, lines, bounds }: DeskOptions): Desk => {
-  const queue: Request[] = []
-  const load = new Map<string, number>()
+  const line = createWaitingLine<Request>(bounds)
   const counts = { answered: 0, refused: 0, dropped: 0, unlogged: 0 }
-  let working = 0
-  let slowWorking = 0
-  let slowWaiting = 0
   let waiters: (() => void)[] = []
 
   const reply = (request: Request, answered: Answered & { outcome: Reply }): void => {
@@ -111,37 +92,17 @@ export const createDesk = ({ answer, send, unproven, gate, logger, lines, bounds
     }
   }
 
-  const release = ({ subject: { kid } }: Request): void => {
-    const left = (load.get(kid) ?? 1) - 1
-    if (left === 0) load.delete(kid)
-    else load.set(kid, left)
-  }
-
-  /** The first of the queue that may be worked on now. */
-  const take = (): Request | undefined => {
-    const index = queue.findIndex((request) => !isSlow(request) || slowWorking < slowOf(bounds.at_once))
-    const [request] = index === -1 ? [] : queue.splice(index, 1)
-    if (request !== undefined && isSlow(request)) {
-      slowWaiting -= 1
-      slowWorking += 1
-    }
-    return request
-  }
   const next = (): void => {
-    while (working < bounds.at_once) {
-      const request = take()
-      if (request === undefined) break
-      working += 1
-      void work(request)
+    for (let request = line.take(); request !== undefined; request = line.take()) {
+      const taken = request
+      void work(taken)
         .catch((err: unknown) => logger.error({ event: 'answer_failed', err }, 'an answer could not be sent'))
         .finally(() => {
-          working -= 1
-          if (isSlow(request)) slowWorking -= 1
-          release(request)
+          line.leave(taken)
           next()
         })
     }
-    if (working > 0 || queue.length > 0) return
+    if (!line.isEmpty()) return
     for (const done of waiters) done()
     waiters = []
   }
@@ -154,20 +115,14 @@ export const createDesk = ({ answer, send, unproven, gate, logger, lines, bounds
       return
     }
     const request = { subject: door, bytes }
-    const ofKid = load.get(door.kid) ?? 0
-    const isSlowOver = isSlow(request) && slowWaiting >= slowOf(bounds.waiting)
-    if (queue.length >= bounds.waiting || ofKid >= bounds.per_kid || isSlowOver) {
+    if (!line.enter(request)) {
       reply(request, { outcome: { ...refused('rate_limited'), retry_after: retryAfterSeconds }, proven: false })
       return
     }
-    load.set(door.kid, ofKid + 1)
-    if (isSlow(request)) slowWaiting += 1
-    queue.push(request)
     next()
   }
 
-  const idle = (): Promise<void> =>
-    working === 0 && queue.length === 0 ? Promise.resolve() : new Promise((done) => waiters.push(done))
+  const idle = (): Promise<void> => (line.isEmpty() ? Promise.resolve() : new Promise((done) => waiters.push(done)))
 
-  return { offer, idle, figures: () => ({ ...counts, waiting: queue.length }) }
+  return { offer, idle, figures: () => ({ ...counts, waiting: line.waiting() }) }
 }
