@@ -14,8 +14,11 @@ export interface Verdict {
 
 /** What holds of a run that this machine took back, whatever the gateway said before. */
 export const withdrawnWord: Verdict = {
-  ...{ verdict: 'deny', reason: 'withdrawn', deniedTools: [] },
-  ...{ coveredUntil: null, approvalExpiresAt: null },
+  verdict: 'deny',
+  reason: 'withdrawn',
+  deniedTools: [],
+  coveredUntil: null,
+  approvalExpiresAt: null,
 }
 
 /** That, or the code with which the gateway would not judge it. */
