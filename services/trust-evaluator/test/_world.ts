@@ -143,10 +143,16 @@ export const createWorld = async () => {
     if (outcome === undefined) throw new TypeError('no outcome')
     return outcome
   }
+  /** As when the database is gone: nobody but its owner gets a new connection until what is returned is called. */
+  const takeAway = async (): Promise<() => Promise<void>> => {
+    await owner.query(`REVOKE CONNECT ON DATABASE ${database.owner.database} FROM PUBLIC`)
+    return async () => void (await owner.query(`GRANT CONNECT ON DATABASE ${database.owner.database} TO PUBLIC`))
+  }
   const close = async (): Promise<void> => {
     await Promise.all([owner.end(), evaluator.end()])
     await database.drop()
   }
-  return { database, owner, evaluator, one, insert, addLenser, addDevice, setLevel, seal, apply, send, close, connect }
+  const parts = { database, owner, evaluator, one, insert, addLenser, addDevice, setLevel, seal, apply, send }
+  return { ...parts, takeAway, close, connect }
 }
 export type World = Awaited<ReturnType<typeof createWorld>>

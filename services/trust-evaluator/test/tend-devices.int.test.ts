@@ -1,4 +1,4 @@
-import { createLogger, InfrastructureError } from '@lenserfight/runtime'
+import { createLogger } from '@lenserfight/runtime'
 import test from 'ava'
 import { createStore } from '../src/commit.ts'
 import { startRepeating } from '../src/repeat.ts'
@@ -39,17 +39,23 @@ test.serial(
     }
     const store = createStore(world.evaluator)
     const { lines, logger } = recorder()
-    let failures = 2
-    const promote = async (limit: number): Promise<number> => {
-      if (failures-- > 0) throw new InfrastructureError('gone')
-      return store.promote(limit)
+    const cut = world.connect(world.database.as('ltg_trust_evaluator'))
+    t.teardown(() => cut.end())
+    const giveBack = await world.takeAway()
+    const outOfReach = createStore(cut)
+    let tries = 0
+    const promote = (limit: number): Promise<number> => {
+      tries += 1
+      return outOfReach.promote(limit)
     }
-    const loops = [
-      startTending({ store: { ...store, promote }, everyMs: 20, logger }),
-      startTending({ store, everyMs: 20, logger }),
-    ]
+    const loops = [startTending({ store: { ...outOfReach, promote }, everyMs: 20, logger })]
+    try {
+      await until(() => tries > 2)
+    } finally {
+      await giveBack()
+    }
+    loops.push(startTending({ store, everyMs: 20, logger }))
     await until(async () => (await Promise.all(devices.map(levelOf))).every((level) => level !== 'approved'))
-    await until(() => failures < 0)
     await Promise.all(loops.map(({ stop }) => stop()))
     for (const [n, device] of devices.entries()) t.is(await levelOf(device), n % 2 === 0 ? 'trusted' : 'offline')
     const sum = (name: 'promoted' | 'offline') => loops.reduce((all, { figures }) => all + figures()[name], 0)

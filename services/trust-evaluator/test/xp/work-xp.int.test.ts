@@ -1,4 +1,4 @@
-import { createLogger, InfrastructureError } from '@lenserfight/runtime'
+import { createLogger } from '@lenserfight/runtime'
 import { limits } from '@lenserfight/schemas'
 import test from 'ava'
 import { createStore } from '../../src/commit.ts'
@@ -242,14 +242,22 @@ test.serial(
     const repair = await breakRule(run)
     await evaluate(world, run)
     const { lines, logger } = recorder()
-    const store = createStore(world.evaluator)
-    let outages = 2
+    const cut = world.connect(world.database.as('ltg_trust_evaluator'))
+    t.teardown(() => cut.end())
+    const store = createStore(cut)
+    const giveBack = await world.takeAway()
+    let tries = 0
     const workXp = async (limit: number) => {
-      if (outages-- > 0) throw new InfrastructureError('gone')
+      tries += 1
       await letTimePass()
       return store.workXp(limit)
     }
     const loop = startXpWork({ store: { workXp }, everyMs: 20, logger })
+    try {
+      await until(() => tries > 2)
+    } finally {
+      await giveBack()
+    }
     await until(async () => (await jobOf(run)).state === 'dead')
     await until(() => loop.figures().xp.dead === 1)
     t.deepEqual(loop.figures(), { xp: { done: 0, failed: limits.xpAttempts, dead: 1 } })
