@@ -495,6 +495,7 @@ test('what a policy is set to is understood in its bounds, or refused', async (t
     [/0 to 100 is needed, not none/, '--dark-launch', 'none'],
     [/10 to 86400 is needed, not 9/, '--approval-seconds', '9'],
     [/as in mcp\/read.*not a b/, '--deny-tool', 'a b'],
+    [/a \* stands last.*not \*\/read/, '--deny-tool', '*/read'],
     [/say one of on, off/, '--lenser-paused', 'on', '--lenser-paused', 'off'],
   ] as const) {
     t.regex(await set(...words), said, words.join(' '))

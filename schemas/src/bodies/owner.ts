@@ -82,10 +82,9 @@ export const RunnerUnbindBody = operation('runner_unbind', { runner_id: Uuid })
 export const PolicyShowBody = body('policy_show', {})
 /** What the policy would say of a run just now; nothing is recorded and nothing permitted. */
 export const PolicyTestBody = body('policy_test', { version_id: Type.Optional(Uuid) })
-/** `mcp/*` is all that begin with `mcp/`. */
-const DeniedTools = Type.Array(Type.String({ pattern: '^[A-Za-z0-9*][A-Za-z0-9._:/-]{0,127}\\*?$' }), {
-  maxItems: limits.deniedTools,
-})
+/** A tool's name; `mcp/*` is all that begin with `mcp/`, `*` all. One in another place would deny nothing. Its case counts. */
+export const deniedToolPattern = '^(?:\\*|[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}\\*?)$'
+const DeniedTools = Type.Array(Type.String({ pattern: deniedToolPattern }), { maxItems: limits.deniedTools })
 /** Changes members of the account's pre-run policy; those that are absent stay. `null`: no bound. */
 export const PolicySetBody = operation('policy_set', {
   approval_default: Type.Optional(Type.Enum([...approvalDefaults])),
@@ -110,7 +109,7 @@ export const ApprovalDecideBody = operation('approval_decide', {
   decision: Type.Enum(['approve', 'deny']),
   reason: Type.Optional(ShortText(200)),
 })
-/** How a run stands that is asked for: it awaits a person, or is under way. */
+/** How a run stands that is asked for: it awaits a person, or holds a place among the runs at once, be it that it awaits one. */
 export const runStates = ['awaiting', 'open'] as const
 /**
  * The account's runs, newest first; of one device, one runner or one state where that is named. `before`: those that are older than

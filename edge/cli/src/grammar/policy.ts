@@ -1,4 +1,4 @@
-import { limits } from '@lenserfight/schemas'
+import { deniedToolPattern, limits } from '@lenserfight/schemas'
 import type { Argv } from 'yargs'
 import { asVoid, type Choose, id as idForm } from './act.ts'
 
@@ -22,11 +22,13 @@ const mostDailyRuns = 1_000_000
 const mostParallelRuns = 10_000
 const leastApprovalSeconds = 10
 
-const toolForm = /^[A-Za-z0-9*][A-Za-z0-9._:/-]{0,127}\*?$/
+const toolForm = new RegExp(deniedToolPattern)
 const tools = (names: readonly string[]): string[] =>
   names.map((name) => {
     if (toolForm.test(name)) return name
-    throw new RangeError(`a tool has a name as in mcp/read, or mcp/* for all that begin so, not ${name}`)
+    throw new RangeError(
+      `a tool has a name as in mcp/read, or mcp/* for all that begin so (a * stands last), not ${name}`,
+    )
   })
 const toolOption = { type: 'string', requiresArg: true, array: true, nargs: 1, default: [], coerce: tools } as const
 const text = { type: 'string', requiresArg: true } as const
@@ -57,7 +59,10 @@ const setOptions = (set: Argv) =>
       coerce: wholeNumber(leastApprovalSeconds, limits.approvalMaxSeconds),
       describe: 'How long a run awaits a person',
     })
-    .option('deny-tool', { ...toolOption, describe: 'A tool that no run may use; may be given again' })
+    .option('deny-tool', {
+      ...toolOption,
+      describe: 'A tool that no run may use; mcp/*: all that begin so; case counts; may be given again',
+    })
     .option('allow-tool', { ...toolOption, describe: 'Take a denial back; may be given again' })
     .check(({ approval, lenserPaused }) => {
       for (const given of [approval, lenserPaused]) {
