@@ -23,7 +23,7 @@ BEGIN
              'verdict', latest.verdict,
              'reason', latest.reason,
              'asked_at', devices.fn_unix(p_run.started_at),
-             -- Until when a person can answer, where one is awaited; until when it counts as under way, where it does.
+             -- Until when a person can answer, where one is awaited; until when it holds a place, where it does.
              'awaits_until',
                CASE WHEN p.decision IS NULL AND p.expires_at > now() THEN devices.fn_unix(p.expires_at) END,
              'open_until', CASE WHEN o.open_until > now() THEN devices.fn_unix(o.open_until) END,
@@ -38,9 +38,11 @@ BEGIN
       LEFT JOIN agents.approvals p ON p.run_id = p_run.id
       LEFT JOIN execution.open_runs o ON o.run_id = p_run.id
       LEFT JOIN execution.attestations a ON a.run_id = p_run.id
+      -- What was said once it had ended did nothing to it.
       LEFT JOIN LATERAL (
         SELECT e.verdict, e.reason FROM agents.policy_evaluations e
-         WHERE e.run_id = p_run.id ORDER BY e.id DESC LIMIT 1) latest ON true
+         WHERE e.run_id = p_run.id AND (a.run_id IS NULL OR e.phase = 'start' OR e.asked_at <= a.ended_at)
+         ORDER BY e.id DESC LIMIT 1) latest ON true
       LEFT JOIN LATERAL (
         SELECT t.trust_level FROM execution.trust_evaluations t
          WHERE t.run_id = p_run.id ORDER BY t.id DESC LIMIT 1) level ON true
@@ -80,7 +82,6 @@ BEGIN
     v_read := ARRAY(
       SELECT o.run_id FROM execution.open_runs o
        WHERE o.lenser_id = v_request.lenser_id AND o.open_until > now() AND o.run_id < v_before
-         AND NOT EXISTS (SELECT FROM agents.approvals a WHERE a.run_id = o.run_id AND a.decision IS NULL)
        ORDER BY o.run_id DESC LIMIT c_most_read);
   ELSE
     v_read := ARRAY(

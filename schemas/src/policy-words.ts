@@ -33,7 +33,8 @@ export const policyRemedies: Partial<Record<PolicyReason, Remedy>> = {
     command: 'lf gateway policy set --daily-runs N',
   },
   parallel_limit: {
-    sentence: 'Wait until one ends; as the owner, with a number or none:',
+    sentence:
+      'Wait until one ends, or answer those that await (`lf gateway approvals`); as the owner, with a number or none:',
     command: 'lf gateway policy set --max-parallel N',
   },
   dark_launch: { sentence: 'As the owner:', command: 'lf gateway policy set --dark-launch 100' },

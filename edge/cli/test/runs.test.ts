@@ -24,7 +24,8 @@ test('what became of a run is told by what is known last', (t) => {
     [{}, 'exit 0'],
     [{ exit_code: 3 }, 'exit 3'],
     [{ exit_code: null, signal: 'SIGTERM' }, 'SIGTERM'],
-    [{ verdict: 'deny', reason: 'kill_switch' }, 'exit 0'],
+    [{ verdict: 'deny', reason: 'kill_switch' }, 'exit 0 (denied: kill_switch)'],
+    [{ exit_code: null, signal: 'SIGTERM', verdict: 'pause', reason: 'runner_paused' }, 'SIGTERM (paused)'],
     [{ ...unattested, open_until: now / 1000 + 60 }, 'under way'],
     [unattested, 'not attested'],
     [{ ...unattested, verdict: 'deny', reason: 'withdrawn' }, 'taken back'],
@@ -45,7 +46,7 @@ test('the list names device and runner, where older ones are, and what tells mor
   const list = runsOf({ runs: [waiting, done], more: true, next: id('a') })
   const [header, first, second, older, answer, why, ...rest] = listLines(list, output, false, now)
   t.regex(header ?? '', /^RUN +LABEL +DEVICE +RUNNER +ASKED +ENDED +STATE +LEVEL/)
-  t.regex(first ?? '', new RegExp(`^${id('d')} +command AbCdEfGh… +build +nightly +2 min ago +awaits you, `))
+  t.regex(first ?? '', new RegExp(`^${id('d')} +command AbCdEfGh… +build +nightly +2 min ago +awaits you, .* -$`))
   t.regex(second ?? '', /make all +build +nightly +2 min ago +60 s ago +exit 0 +fully_trusted/)
   t.is(older, `… and older ones: --before ${id('a')}`)
   t.true(answer?.includes(`lf gateway approvals approve ${id('d')}`))

@@ -21,7 +21,10 @@ export const runsCommand = (gateway: Argv, choose: Choose): Argv =>
         .option('device', { ...text, describe: 'Of one device: its id or name' })
         .option('runner', { ...text, describe: 'Of one runner: its id or name' })
         .option('awaiting', { ...flag, describe: 'Those that await your approval' })
-        .option('open', { ...flag, describe: 'Those that are under way' })
+        .option('open', {
+          ...flag,
+          describe: 'Those that hold a place among the runs at once: under way, or awaiting approval',
+        })
         .option('limit', { ...text, default: '20', coerce: limit, describe: 'How many at most' })
         .option('before', { ...text, coerce: idForm, describe: 'Those older than this run' })
         .check(({ awaiting, open }) => {

@@ -16,12 +16,18 @@ const attestedOf = ({ exit_code, signal }: Run, { good, bad }: Output): string =
   return exit_code === 0 ? good('exit 0') : bad(`exit ${exit_code ?? 'unknown'}`)
 }
 
+/** What the policy says against a run; undefined where nothing. */
+const againstOf = (run: Run): string | undefined => {
+  if (run.verdict === 'deny') return deniedOf(run)
+  return run.verdict === 'pause' ? 'paused' : undefined
+}
+
 /** What became of a run, or what it waits for. @param now milliseconds since 1970 */
 export const stateOf = (run: Run, output: Output, now = Date.now()): string => {
-  if (run.attested_at !== null) return attestedOf(run, output)
+  const against = againstOf(run)
+  if (run.attested_at !== null) return `${attestedOf(run, output)}${against === undefined ? '' : ` (${against})`}`
   if (run.awaits_until !== null) return `awaits you, expires ${relativeTo(run.awaits_until, now)}`
-  if (run.verdict === 'deny') return output.bad(deniedOf(run))
-  if (run.verdict === 'pause') return output.bad('paused')
+  if (against !== undefined) return output.bad(against)
   // Nobody answered in time, and nobody asked since.
   if (run.verdict === 'require_approval') return output.bad('expired')
   return run.open_until === null ? 'not attested' : 'under way'
@@ -36,7 +42,8 @@ export const rowOf = (run: Run, output: Output, now = Date.now()): string[] => [
   relativeTo(run.asked_at, now),
   run.ended_at === null ? '' : relativeTo(run.ended_at, now),
   stateOf(run, output, now),
-  run.level,
+  // A level is of what is attested.
+  run.attested_at === null ? '-' : run.level,
 ]
 
 /** The list for people, and where to look further. @param isFiltered whether others are left out */
