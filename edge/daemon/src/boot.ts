@@ -8,7 +8,9 @@ import { resolveBind } from './http/bind.ts'
 import { takeInstanceLock } from './instance-lock.ts'
 import { createKeyChanges, type KeyChanges } from './keys/key-changes.ts'
 import { type KeyRing, openKeyRing } from './keys/key-ring.ts'
+import { rememberFile } from './own-file.ts'
 import { createSettings, type Enrolled, type Settings } from './settings.ts'
+import { unreadySocketOf } from './socket/server.ts'
 import { openStore, type Store } from './store.ts'
 
 /** What a daemon needs before it does anything, each part checked. */
@@ -22,6 +24,8 @@ export interface Boot {
   readonly ring: KeyRing
   /** The loopback address to listen on. */
   readonly bind: string
+  /** Whether the state folder is still the one that this daemon holds, and nobody took it away or put another in its place. */
+  readonly isThere: () => boolean
   /** Gives up the lock and closes the state. */
   readonly release: () => void
 }
@@ -34,7 +38,7 @@ export const checkStateFolder = ({ stateFolder, socket }: EdgePaths): void => {
   ensurePrivateFolder(stateFolder)
   for (const entry of readdirSync(stateFolder, { withFileTypes: true })) {
     const path = join(stateFolder, entry.name)
-    if (path === socket) continue
+    if (path === socket || path === unreadySocketOf(socket)) continue
     if (entry.isDirectory()) ensurePrivateFolder(path)
     else checkPrivateFile(path)
   }
@@ -59,6 +63,8 @@ export const openState = (paths: EdgePaths): { store: Store; settings: Settings 
 export const boot = async (config: EdgeConfig, warn: (line: string) => void, now = Date.now): Promise<Boot> => {
   checkStateFolder(config)
   const unlock = takeInstanceLock(config.lockFile)
+  // Held open with the lock.
+  const isThere = rememberFile(config.lockFile)
   let store: Store | undefined
   try {
     const state = openState(config)
@@ -72,7 +78,7 @@ export const boot = async (config: EdgeConfig, warn: (line: string) => void, now
       state.store.close()
       unlock()
     }
-    return { ...state, identity, descriptor, changes, ring, bind, release }
+    return { ...state, identity, descriptor, changes, ring, bind, isThere, release }
   } catch (error) {
     store?.close()
     unlock()

@@ -30,6 +30,8 @@ import { daemonVersion } from './version.ts'
 
 /** How long an orderly stop waits for the receipt of its own event. */
 const stopReceiptMs = 2_000
+/** How often it is looked whether the state folder is still there, milliseconds. */
+const folderLookMs = 1_000
 
 export interface DaemonOptions {
   readonly config: EdgeConfig
@@ -229,6 +231,12 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   binds = [machine.http.address]
   lifecycle.started()
   awaited.start()
+  // What is kept in a folder that is gone reaches nobody any more, and whoever holds its port keeps the next daemon from it.
+  const lookAtFolder = setInterval(() => {
+    if (booted.isThere()) return
+    clearInterval(lookAtFolder)
+    fail(new CodedError('state_unwritable', `${config.stateFolder} is gone or another; this daemon ends`))
+  }, folderLookMs)
 
   connector = keepConnected({
     ...{ ring, presence, logger, timing: config.reconnect ?? edgeReconnect },
@@ -250,10 +258,12 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
     binds,
     failed,
     stop: async () => {
+      clearInterval(lookAtFolder)
       await machine.close()
       awaited.close()
       runs.close()
-      if (!isRefused) await lifecycle.stopped(presence.connection() === 'connected' ? stopReceiptMs : 0)
+      if (!isRefused && booted.isThere())
+        await lifecycle.stopped(presence.connection() === 'connected' ? stopReceiptMs : 0)
       await connector.close()
       await rotation.idle()
       outbox.close()

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -124,6 +124,33 @@ test.serial(
     t.deepEqual([await ask(left), await ask(readFileSync(config.tokenFile, 'utf8').trim())], [401, 200])
   },
 )
+
+test.serial('a daemon whose state folder is taken away ends by itself, with the reason', async (t) => {
+  t.timeout(240_000)
+  const config = await newMachine()
+  const { ended, log } = await serve(t, config)
+  rmSync(config.profileFolder, { recursive: true })
+  t.deepEqual(await ended, [1, null])
+  t.regex(readFileSync(log, 'utf8'), /"event":"failed","reason":"state_unwritable".*is gone or another/)
+  t.false(existsSync(config.profileFolder), 'it makes nothing there')
+})
+
+test.serial('a daemon that ends after its state folder was replaced leaves the next daemon reachable', async (t) => {
+  t.timeout(240_000)
+  const config = await newMachine()
+  const old = await serve(t, config)
+  // So that its end comes when the next one is there, as a signal to it does.
+  old.child.kill('SIGSTOP')
+  rmSync(config.profileFolder, { recursive: true })
+  await enrol(config)
+  const next = await serve(t, config)
+  const token = readFileSync(config.tokenFile, 'utf8')
+  for (const signal of ['SIGTERM', 'SIGCONT'] as const) old.child.kill(signal)
+  await old.ended
+  t.is((await statusOf(config)).pid, next.child.pid)
+  t.is(readFileSync(config.tokenFile, 'utf8'), token)
+  t.deepEqual(eventsOf(config), ['start'], 'what it says at its end is no business of this folder’s device')
+})
 
 /** The kernel refuses this process to make any file longer, as a full disk or a quota would, until it is allowed again. */
 const fillDisk = ({ pid }: ChildProcess, isFull: boolean): void => {

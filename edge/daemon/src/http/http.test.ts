@@ -162,6 +162,8 @@ test('the token is random, this user’s alone, new with each daemon, and gone w
   t.deepEqual([token.isIn(`Bearer ${text}`), next.isIn(`Bearer ${text}`)], [true, false])
   t.true(next.isIn(`Bearer ${renewed}`))
   t.false(next.isIn(undefined))
+  token.revoke()
+  t.true(existsSync(file), 'it is another daemon’s by now')
   next.revoke()
   t.false(existsSync(file))
 })

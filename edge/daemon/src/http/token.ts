@@ -1,5 +1,5 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { rmSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { writePrivateFile } from '@lenserfight/keychain'
 
 const tokenBytes = 32
@@ -8,11 +8,19 @@ const tokenBytes = 32
 export interface PageToken {
   /** Whether an `Authorization` header shows it. Takes as long for one that is nearly right as for any other. */
   readonly isIn: (header: string | undefined) => boolean
-  /** Takes the file away. Call it with the instance lock held: it may be the next daemon’s by then. */
+  /** Takes the file away, unless another daemon's token is in it: one that has another folder of this name by then. */
   readonly revoke: () => void
 }
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
+
+const holds = (file: string, text: string): boolean => {
+  try {
+    return readFileSync(file, 'utf8') === text
+  } catch {
+    return false
+  }
+}
 
 /**
  * Makes a token for as long as this daemon runs, and writes it to a file (0600), whole or not at all. Anew each time: one
@@ -22,9 +30,12 @@ const digest = (text: string): Buffer => createHash('sha256').update(text).diges
 export const createPageToken = (file: string): PageToken => {
   const token = randomBytes(tokenBytes).toString('base64url')
   const expected = digest(`Bearer ${token}`)
-  writePrivateFile(file, `${token}\n`)
+  const text = `${token}\n`
+  writePrivateFile(file, text)
   return {
     isIn: (header) => header !== undefined && timingSafeEqual(digest(header), expected),
-    revoke: () => rmSync(file, { force: true }),
+    revoke: () => {
+      if (holds(file, text)) rmSync(file, { force: true })
+    },
   }
 }

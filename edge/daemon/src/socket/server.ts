@@ -1,7 +1,9 @@
-import { chmodSync, rmSync } from 'node:fs'
+import { chmodSync, renameSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
+import { dirname, join } from 'node:path'
 import { codeOf, type Logger } from '@lenserfight/runtime'
 import { CodedError } from '@lenserfight/schemas'
+import { rememberFile } from '../own-file.ts'
 import { createLineSplitter } from './lines.ts'
 import { type MethodName, type MethodParams, parseRequest, type SocketResponse, socketLimits } from './protocol.ts'
 
@@ -17,12 +19,18 @@ export interface SocketServer {
   readonly close: () => Promise<void>
 }
 
+/** What the socket is called until it can be reached: no longer than its own name, so that there is room for it wherever that fits. */
+const unreadyName = 'daemon.new'
+/** Where the socket at a path is made. */
+export const unreadySocketOf = (path: string): string => join(dirname(path), unreadyName)
+
 /** The longest path that a Unix socket may have, with the end mark (Linux; elsewhere it is 104). */
 const pathBytes = 104
 
 /**
  * Serves the local socket: one JSON object a line, requests of one connection answered as each is ready. Only this user
- * reaches it (0600, in a folder of 0700). Call it with the instance lock held: a socket left by a dead daemon is removed.
+ * reaches it (0600, in a folder of 0700). Call it with the instance lock held: a socket left by a dead daemon is replaced. Closing takes
+ * away this one alone, not that of a daemon that has another folder of this name by then.
  * @throws CodedError `config_invalid` where the path is too long, `state_unwritable`
  */
 export const serveSocket = async (path: string, methods: Methods, logger: Logger): Promise<SocketServer> => {
@@ -34,11 +42,16 @@ export const serveSocket = async (path: string, methods: Methods, logger: Logger
     serveConnection(socket, methods, logger)
   })
   server.maxConnections = socketLimits.connections
-  rmSync(path, { force: true })
-  await listen(server, path)
-  chmodSync(path, 0o600)
+  const unready = unreadySocketOf(path)
+  rmSync(unready, { force: true })
+  await listen(server, unready)
+  chmodSync(unready, 0o600)
+  // Node takes away what it listened on by that name, whoever's it is by then: nothing has it from now on.
+  renameSync(unready, path)
+  const isOwn = rememberFile(path)
   return {
     close: async () => {
+      if (isOwn()) rmSync(path, { force: true })
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       for (const socket of connections) socket.destroy()
       await closed

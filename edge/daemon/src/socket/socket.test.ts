@@ -1,7 +1,7 @@
-import { mkdtempSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { createLogger } from '@lenserfight/runtime'
 import { CodedError } from '@lenserfight/schemas'
 import test, { type ExecutionContext } from 'ava'
@@ -161,8 +161,21 @@ test('a socket left by a dead daemon is replaced, and a path that is too long is
   const client = await connectDaemon(path)
   t.teardown(client.close)
   t.deepEqual(await client.request('status', {}), { second: true })
+  t.deepEqual(readdirSync(dirname(path)), [basename(path)])
   const long = join(mkdtempSync(join(tmpdir(), 'lf-sock-')), 'x'.repeat(100))
   await t.throwsAsync(serveSocket(long, methodsWith(), logger), { code: 'config_invalid' })
+})
+
+test('a daemon takes away its own socket alone, not that of the next one', async (t) => {
+  const path = join(mkdtempSync(join(tmpdir(), 'lf-sock-')), 'daemon.sock')
+  const old = await serveSocket(path, methodsWith(), logger)
+  const next = await serveSocket(path, methodsWith({ status: async () => ({ second: true }) }), logger)
+  await old.close()
+  const client = await connectDaemon(path)
+  t.deepEqual(await client.request('status', {}), { second: true })
+  client.close()
+  await next.close()
+  t.deepEqual(readdirSync(dirname(path)), [])
 })
 
 test('lines are cut wherever the chunks are, and characters stay whole', (t) => {
