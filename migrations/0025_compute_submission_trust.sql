@@ -143,8 +143,9 @@ BEGIN
                -- By a person who was asked before it ran: a renewal that came in before the answer may be applied after it.
                AND bool_or(e.phase = 'approval' AND e.verdict = 'allow' AND e.asked_at <= a.started_at + c_slack)
                AS is_approved,
-             bool_or(e.phase IN ('renewal', 'withdrawal') AND e.verdict IN ('deny', 'pause') AND e.asked_at <= a.ended_at)
-               AS is_withdrawn,
+             -- A device that takes a run back says that nothing ran: no time that it claims for it is true.
+             bool_or(e.phase = 'renewal' AND e.verdict IN ('deny', 'pause') AND e.asked_at <= a.ended_at
+                     OR e.phase = 'withdrawal' AND e.asked_at <= a.stored_at) AS is_withdrawn,
              range_agg(tstzrange(e.asked_at - c_slack, e.covered_until, '[]'))
                FILTER (WHERE e.covered_until >= e.asked_at) AS cover
         FROM agents.policy_evaluations e

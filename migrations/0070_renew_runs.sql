@@ -101,10 +101,10 @@ BEGIN
     WINDOW run AS (PARTITION BY f.id, f.kid ORDER BY f.stored_at, f.by)
   ), placed AS (
     SELECT n.*,
-           -- One whose cover lapsed gave its place back, and is counted anew as at a start. Of one that is over by now: whether it
-           -- had lapsed when it asked.
+           -- One that had lapsed when it asked gave its place back, and is counted anew as at a start. Its store time tells: what
+           -- waited here behind an outage keeps its place, though a start that was applied before it found none taken.
            n.code IS NULL AND n.number <= c_most AND n.word = 'allow' AND v_left ? n.lenser_id::text
-             AND NOT coalesce(CASE WHEN n.is_attested THEN n.covered_before >= n.asked_first ELSE n.open_until > c_now END, false)
+             AND (greatest(n.covered_before, n.open_until) >= n.asked_first) IS NOT TRUE
              AS returns
       FROM numbered n
   ), judged AS MATERIALIZED (
@@ -114,7 +114,7 @@ BEGIN
            CASE w.word WHEN 'allow' THEN p.stored_at + c_covers END AS covered
       FROM (SELECT x.*, dense_rank() OVER (PARTITION BY x.lenser_id, x.returns ORDER BY x.asked_first, x.id) AS turn
               FROM placed x) p
-      -- Where no place is left, it waits for one: a later renewal may be allowed.
+      -- Where no place is left it is paused: what was told so and goes on may be allowed later, and has no policy_passed.
       CROSS JOIN LATERAL (
         SELECT CASE WHEN is_full THEN 'pause' ELSE p.word END AS word,
                CASE WHEN is_full THEN 'parallel_limit' ELSE p.reason END AS reason

@@ -50,8 +50,8 @@ export const limits = {
   openRuns: 256,
   renewalsPerRequest: 64,
   /**
-   * How often one run is renewed: its attestation is judged by each. At one each 20 s that is over 11 days; a day's wait for a person
-   * takes a third of it.
+   * How often one run is renewed: its attestation is judged by each. At one each 20 s that is over 11 days, on a device that
+   * starts runs all the time half of that; a day's wait for a person takes a third of it.
    */
   renewalsPerRun: 50_000,
   /** Runs that one answer lists. */

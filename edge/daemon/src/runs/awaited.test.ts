@@ -117,6 +117,14 @@ test('a run that began, or is attested, is never taken back, whoever leaves it',
   }
 })
 
+test('of a run that was taken back nothing is attested, and no tool logged', (t) => {
+  const { awaited, book, permitted } = create(t)
+  permitted()
+  awaited.withdraw(run)
+  t.throws(() => book.end({ run_id: run }, () => t.fail()), { code: 'run_withdrawn' })
+  t.throws(() => book.addTool(run, () => t.fail()), { code: 'run_withdrawn' })
+})
+
 test('what the gateway said right before the daemon was killed is not forgotten: the next one takes it back', async (t) => {
   const { outbox, store, file, end } = create(t)
   const { opId } = outbox.enqueue({ kid: 'device', kind: 'run_start', body: {} })

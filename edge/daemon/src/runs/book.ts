@@ -71,13 +71,14 @@ export interface RunBook {
   /**
    * Counts one more entry of a run's tool log, and keeps it, or does neither.
    * @param keep keeps the entry of that number
-   * @throws CodedError `unknown_run`, `run_ended`, what `keep` throws
+   * @throws CodedError `unknown_run`, `run_ended`, `run_withdrawn`, what `keep` throws
    */
   readonly addTool: (runId: string, keep: (seq: number) => void) => number
   /**
    * Ends a run by its attestation, or does not. What the runner left out is filled in: what was permitted, and the length of
    * the tool log; claimed times are brought to the gateway's clock.
    * @param keep keeps the attestation
+   * @throws CodedError `run_withdrawn`, what `keep` throws
    * @param clockOffsetMs what is known of it now; else what was when the run was permitted
    */
   readonly end: <T>(
@@ -158,6 +159,7 @@ export const createRunBook = (store: Store, now: () => number = Date.now): RunBo
         const run = find(runId)
         if (run === undefined) throw new CodedError('unknown_run')
         if (run.isEnded) throw new CodedError('run_ended')
+        if (run.isWithdrawn) throw new CodedError('run_withdrawn')
         store.run('UPDATE runs SET tools = tools + 1 WHERE run_id = ?', runId)
         keep(run.tools + 1)
         return run.tools + 1
@@ -166,6 +168,7 @@ export const createRunBook = (store: Store, now: () => number = Date.now): RunBo
       store.transaction(() => {
         const runId = String(attestation.run_id)
         const run = find(runId)
+        if (run?.isWithdrawn) throw new CodedError('run_withdrawn')
         const offset = clockOffsetMs ?? run?.clockOffsetMs ?? 0
         store.run('UPDATE runs SET ended = 1, awaiting = 0 WHERE run_id = ?', runId)
         const { started_at, ended_at } = attestation

@@ -401,7 +401,7 @@ test('no more lapsed runs than there are places come back: in one request, one b
   t.is((await world.send(racing.device, runStart())).result.reason, 'parallel_limit')
 })
 
-test('places are judged when the bounds are held: who took one that ended while a renewal waited has it', async (t) => {
+test('a run that asked before it lapsed keeps its place, whoever took it while its renewal waited for the bounds', async (t) => {
   const setting = await addSetting(world)
   await setBound(setting, 1)
   // Its place ends while the renewal waits.
@@ -431,10 +431,24 @@ test('places are judged when the bounds are held: who took one that ended while 
       [await copyOf(run)],
     )
     await holder.query('COMMIT')
-    t.like((await renewal)[0]?.result.runs[0], noPlace)
+    t.like((await renewal)[0]?.result.runs[0], { verdict: 'allow', reason: 'approval_default_allow' })
   } finally {
     holder.release(true)
   }
+})
+
+test('renewals that waited behind an outage keep their run, though a start that came later was applied before them', async (t) => {
+  const setting = await addSetting(world)
+  await setBound(setting, 1)
+  const now = Date.now()
+  const long = await startAt(setting, now - 100_000)
+  const ago = [80, 60, 40, 20].map((seconds) => now - seconds * 1000)
+  const waiting = await Promise.all(ago.map((stored) => world.seal(setting.device, runRenew([long]), { stored })))
+  t.like((await world.send(setting.device, runStart(), { stored: now - 1000 })).result, { verdict: 'allow' })
+  const said = (await world.apply('run_renew', waiting)).map(({ result }) => result.runs[0].verdict)
+  t.deepEqual(said, ['allow', 'allow', 'allow', 'allow'])
+  // It passes the bound by what started meanwhile; nothing else starts.
+  t.like((await world.send(setting.device, runStart())).result, { verdict: 'deny', reason: 'parallel_limit' })
 })
 
 test('rule 6: a run that came back after it lapsed, and is attested before that is applied, is counted as well', async (t) => {
@@ -460,16 +474,17 @@ test('rule 6: a run that came back after it lapsed, and is attested before that 
 test('a run whose approval was fetched too late to hold its place waits for one', async (t) => {
   const setting = await addSetting(world)
   await setPolicy(setting, { approval_default: 'require_human' })
-  const { run_id } = await start(setting)
-  await decide(run_id, 'approve')
+  const [soon, late] = [await start(setting), await start(setting)]
+  for (const { run_id } of [soon, late]) await decide(run_id, 'approve')
   await setBound(setting, 0)
-  t.like(await renewOne(setting, run_id), { verdict: 'allow', reason: 'approved' }, 'it holds one until then')
-  await world.owner.query(`UPDATE execution.open_runs SET open_until = now() - interval '1 second' WHERE run_id = $1`, [
-    run_id,
-  ])
-  t.like(await renewOne(setting, run_id), noPlace)
+  t.like(await renewOne(setting, soon.run_id), { verdict: 'allow', reason: 'approved' }, 'it holds one until then')
+  await world.owner.query(
+    `UPDATE execution.open_runs SET open_until = now() - interval '10 seconds' WHERE run_id = $1`,
+    [late.run_id],
+  )
+  t.like(await renewOne(setting, late.run_id), noPlace)
   await setBound(setting, null)
-  t.like(await renewOne(setting, run_id), { verdict: 'allow', reason: 'approved' })
+  t.like(await renewOne(setting, late.run_id), { verdict: 'allow', reason: 'approved' })
 })
 
 test('a run is renewed so often and no more: counted without counting, over batches and a person’s answer', async (t) => {
