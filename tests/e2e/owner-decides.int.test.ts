@@ -248,6 +248,8 @@ test.serial('a run is denied with why, and a list that is watched shows it until
     env: machine.env,
     cwd: machine.home,
   })
+  // It ends with the test, also one that fails.
+  t.teardown(() => watching.kill())
   let seen = ''
   const gone = new Promise((resolve) => watching.once('close', resolve))
   watching.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -291,6 +293,8 @@ test.serial(
       env: machine.env,
       cwd: machine.home,
     })
+    // It ends with the test, also one that fails.
+    t.teardown(() => running.kill())
     let seen = ''
     const gone = new Promise((resolve) => running.once('close', resolve))
     running.stdout.setEncoding('utf8').on('data', (text: string) => {
