@@ -74,6 +74,9 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 AS $$
+DECLARE
+  -- Of the denied tools so many are named.
+  c_most_names CONSTANT int := 8;
 BEGIN
   RETURN (
     SELECT jsonb_build_object(
@@ -85,12 +88,13 @@ BEGIN
            WHERE i.since <= a.recorded_at AND i.until > a.stored_at)),
       'policy_passed', jsonb_build_object(
         'verdict', start.verdict, 'reason', start.reason, 'decision', p.decision, 'decided_at', devices.fn_unix(p.decided_at),
+        'decision_reason', p.reason,
         'answer_until', devices.fn_unix(p.expires_at), 'answer_expired', p.decision IS NULL AND p.expires_at <= now(),
         'withdrawn_reason', withdrawn.reason, 'withdrawn_at', devices.fn_unix(withdrawn.asked_at),
         'covered_since', devices.fn_unix(cover.since), 'covered_until', devices.fn_unix(cover.until),
         'claimed_start_at', devices.fn_unix(a.started_at), 'claimed_end_at', devices.fn_unix(a.ended_at),
         'as_permitted', a.as_permitted, 'tools_attested', a.tool_invocations, 'tools_logged', tools.logged,
-        'tools_denied', tools.denied),
+        'tools_denied', tools.denied, 'denied_tools', tools.names),
       'workflow_hash', jsonb_build_object('workflow_hash', execution.fn_short_hash(a.workflow_hash)),
       'lens_hash', jsonb_build_object('lens_hash', execution.fn_short_hash(a.lens_hash)))
       FROM execution.runs r
@@ -102,12 +106,17 @@ BEGIN
       LEFT JOIN LATERAL (
         SELECT e.reason, e.asked_at FROM agents.policy_evaluations e
          WHERE e.run_id = r.id AND e.phase IN ('renewal', 'withdrawal') AND e.verdict IN ('deny', 'pause')
+           -- A renewal that repeats the person's answer, or that there was none, withdraws nothing.
+           AND e.reason NOT IN ('approval_denied', 'approval_expired')
          ORDER BY e.asked_at LIMIT 1) withdrawn ON true
       LEFT JOIN LATERAL (
         SELECT min(e.asked_at) AS since, max(e.covered_until) AS until FROM agents.policy_evaluations e
          WHERE e.run_id = r.id AND e.covered_until IS NOT NULL) cover ON true
       LEFT JOIN LATERAL (
-        SELECT count(*) AS logged, count(*) FILTER (WHERE t.verdict = 'deny') AS denied
+        SELECT count(*) AS logged, count(*) FILTER (WHERE t.verdict = 'deny') AS denied,
+               (SELECT jsonb_agg(n.tool ORDER BY n.tool)
+                  FROM (SELECT DISTINCT d.tool FROM agents.tool_invocations d
+                         WHERE d.run_id = r.id AND d.verdict = 'deny' ORDER BY d.tool LIMIT c_most_names) n) AS names
           FROM agents.tool_invocations t WHERE t.run_id = r.id) tools ON true
      WHERE r.id = p_run_id);
 END

@@ -111,6 +111,12 @@ test('a run that a person did not let begin says so, and how it may yet run', (t
   t.deepEqual(told({ answer_expired: false }), [waits, `lf gateway approvals approve ${id}`])
   const denied = 'denied: a person denied it (approval_denied). Nothing ran.'
   t.deepEqual(told({ decision: 'deny', answer_expired: false }), [denied, 'lf run -- COMMAND'])
+  const why = { decision: 'deny', decision_reason: 'not tonight', answer_expired: false }
+  t.is(told(why)[0], 'denied: a person denied it (approval_denied): not tonight. Nothing ran.')
+  t.notRegex(remedyOf(unattested({ ...asked, ...why }))?.sentence ?? '', /in time/, 'it was not late')
+  const givenUp = { decision: 'withdraw', withdrawn_reason: 'withdrawn', answer_expired: false }
+  t.regex(told(givenUp)[0] ?? '', /^taken back: /)
+  t.notRegex(remedyOf(unattested({ ...asked, ...givenUp }))?.sentence ?? '', /in time/)
   const expired = 'expired: nobody answered in time (approval_expired). Nothing ran.'
   t.deepEqual(told({ answer_expired: true }), [expired, 'lf run -- COMMAND'])
 })
@@ -130,6 +136,28 @@ test('of a run that was let begin and attested nothing, the outbox of its machin
       'what failed before goes first',
     )
   }
+})
+
+test('a run that the policy ended on its way says so, and what lifts that, though another rule fails before', (t) => {
+  const allowed = { verdict: 'allow', reason: 'approval_default_allow' }
+  const ended = { withdrawn_reason: 'runner_paused', withdrawn_at: 100, claimed_end_at: 101 }
+  const of = (policy: Values) => unattested(policy, 'contender_is_agent', { attestation_id: id })
+  const said = /^allowed at first, then withdrawn: .*are paused \(runner_paused\)\. What ran is attested\.$/
+  for (const before of [allowed, { ...asked, decision: 'approve' }]) {
+    t.regex(outcomeOf(of({ ...before, ...ended })) ?? '', said)
+    t.is(remedyOf(of({ ...before, ...ended }))?.command, 'lf gateway policy set --lenser-paused off')
+  }
+  for (const policy of [allowed, { ...allowed, ...ended, withdrawn_at: 102 }, { ...asked, ...ended }]) {
+    t.is(outcomeOf(of(policy)), null)
+    t.regex(remedyOf(of(policy))?.command ?? '', /--runner/)
+  }
+})
+
+test('tools that the policy denied are named, where they are known', (t) => {
+  const told = (more: Values) =>
+    remedyOf(failedExecution('policy_passed', { verdict: 'allow', tools_denied: 2, ...more }))
+  t.is(told({ denied_tools: ['db/read', 'net'] })?.sentence, 'It asked for what the policy denies: db/read, net.')
+  t.is(told({})?.sentence, 'It asked for what the policy denies.')
 })
 
 test('what was attested, or never asked for, has no such outcome', (t) => {

@@ -149,7 +149,7 @@ export const reasons = {
   approval_not_pending: {
     next: 'stop',
     message:
-      'No approval of that run is awaited: it was decided, or its time is over. `lf gateway approvals` lists those that are.',
+      'No approval of that run is awaited: it was decided, its time is over, or it never awaited one. `lf gateway approvals` lists those that are.',
   },
   run_withdrawn: {
     next: 'stop',

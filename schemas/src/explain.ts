@@ -121,7 +121,8 @@ const distrusted: Fix = ({ device_id, device_level, compromised_since }) => {
 }
 
 const unpassed: Fix = (inputs, { run_id }) => {
-  const { verdict, decision, withdrawn_reason, as_permitted, tools_denied, tools_attested, tools_logged } = inputs
+  const { verdict, decision, withdrawn_reason, as_permitted, tools_attested, tools_logged } = inputs
+  const { tools_denied, denied_tools } = inputs
   if (verdict === 'require_approval' && decision !== 'approve') {
     const run = quoted(run_id, 'RUN')
     return decision === 'deny'
@@ -138,7 +139,8 @@ const unpassed: Fix = (inputs, { run_id }) => {
     }
   }
   if (typeof tools_denied === 'number' && tools_denied > 0) {
-    return { sentence: 'It asked for a tool that the policy denies.', command: 'lf gateway policy show' }
+    const names = Array.isArray(denied_tools) && denied_tools.length > 0 ? `: ${denied_tools.join(', ')}` : ''
+    return { sentence: `It asked for what the policy denies${names}.`, command: 'lf gateway policy show' }
   }
   if (tools_attested !== tools_logged) {
     return { sentence: 'Its tool log is not whole. Run it again.', command: `lf run ${dashes}` }
@@ -237,6 +239,7 @@ interface Unattested {
   readonly reason: PolicyReason
 }
 
+const reasonOf = (value: unknown): PolicyReason | undefined => policyReasons.find((each) => each === value)
 const inputsOf = ({ rules }: Explanation, fact: ExecutionFact | DeviceFact): Values =>
   rules.find((rule) => rule.fact === fact)?.inputs ?? {}
 
@@ -246,7 +249,7 @@ const unattestedOf = (explanation: Explanation): Unattested | undefined => {
   if (attested === undefined || attested.holds || typeof attested.inputs.attestation_id === 'string') return undefined
   const { verdict, reason, decision, answer_expired, withdrawn_reason } = inputsOf(explanation, 'policy_passed')
   const told = (state: Unattested['state'], why: unknown): Unattested | undefined => {
-    const known = policyReasons.find((each) => each === why)
+    const known = reasonOf(why)
     return known && { state, reason: known }
   }
   if (verdict === 'deny' || verdict === 'pause') return told('refused', reason)
@@ -274,13 +277,27 @@ const stateWords: Record<Unattested['state'], string> = {
   withdrawn: 'allowed at first, then withdrawn',
 }
 
-/** What became of a run that nothing was attested of, for people; null where something was. Pure. */
+/** Why the policy ended a run on its way that is attested; undefined where it did not. */
+const endedMidwayBy = (explanation: Explanation): PolicyReason | undefined => {
+  if (unattestedOf(explanation) !== undefined) return undefined
+  const { verdict, decision, withdrawn_reason, withdrawn_at, claimed_end_at } = inputsOf(explanation, 'policy_passed')
+  const wasAllowed = verdict === 'allow' || (verdict === 'require_approval' && decision === 'approve')
+  const wasBeforeItsEnd = Number(withdrawn_at ?? Number.NaN) <= Number(claimed_end_at ?? Number.NaN)
+  return wasAllowed && wasBeforeItsEnd ? reasonOf(withdrawn_reason) : undefined
+}
+
+/** What became of a run that nothing was attested of, or that was ended on its way, for people; else null. Pure. */
 export const outcomeOf = (explanation: Explanation): string | null => {
+  const midway = endedMidwayBy(explanation)
+  if (midway !== undefined)
+    return `${stateWords.withdrawn}: ${policySentences[midway]} (${midway}). What ran is attested.`
   const unattested = unattestedOf(explanation)
   if (unattested === undefined) return null
   const { state, reason } = unattested
+  const { decision_reason } = inputsOf(explanation, 'policy_passed')
+  const said = typeof decision_reason === 'string' ? `: ${decision_reason}` : ''
   const ran = neverRan(unattested) ? 'Nothing ran.' : state === 'awaiting' ? 'Nothing ran yet.' : 'Nothing is attested.'
-  return `${stateWords[state]}: ${policySentences[reason]} (${reason}). ${ran}`
+  return `${stateWords[state]}: ${policySentences[reason]} (${reason})${said}. ${ran}`
 }
 
 const judgedOfAttestation: ReadonlySet<string> = new Set<ExecutionFact>([
@@ -295,8 +312,10 @@ export const isNotYet = (explanation: Explanation, { fact, holds }: Explanation[
   return fact !== 'policy_passed' || !neverRan(unattestedOf(explanation))
 }
 
-/** What ends what keeps a run from beginning at all; undefined where nothing does. */
+/** What ends what keeps a run from beginning at all, or kept it from its end; undefined where nothing does. */
 const obstacleOf = (explanation: Explanation): Remedy | undefined => {
+  const midway = endedMidwayBy(explanation)
+  if (midway !== undefined) return policyRemedies[midway]
   const unattested = unattestedOf(explanation)
   if (unattested === undefined) return undefined
   const remedy = policyRemedies[unattested.reason]

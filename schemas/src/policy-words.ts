@@ -22,7 +22,7 @@ export const policySentences: Record<PolicyReason, string> = {
   withdrawn: 'whoever asked for it took it back',
 }
 
-const anew: Remedy = { sentence: 'Start it anew, and have it approved in time.', command: 'lf run -- COMMAND' }
+const anew = (sentence: string): Remedy => ({ sentence, command: 'lf run -- COMMAND' })
 
 /** What ends the obstacle that a verdict names. */
 export const policyRemedies: Partial<Record<PolicyReason, Remedy>> = {
@@ -40,7 +40,7 @@ export const policyRemedies: Partial<Record<PolicyReason, Remedy>> = {
   dark_launch: { sentence: 'As the owner:', command: 'lf gateway policy set --dark-launch 100' },
   approval_default_require_human: { sentence: 'The owner answers with:', command: 'lf gateway approvals' },
   approval_default_deny: { sentence: 'As the owner:', command: 'lf gateway policy set --approval allow' },
-  approval_denied: anew,
-  approval_expired: anew,
-  withdrawn: anew,
+  approval_denied: anew('If its owner thinks better of it, start it anew.'),
+  approval_expired: anew('Start it anew, and have it approved in time.'),
+  withdrawn: anew('If it is wanted still, start it anew.'),
 }

@@ -27,6 +27,9 @@ test('one that was decided, or that nobody answered in time, says so', (t) => {
   const state = (more: object): string => rowOf(only({ ...waiting, ...more }), now).at(-1) as string
   t.is(state({ decision: 'approve', decided_at: now / 1000 - 10 }), 'approved 10 s ago')
   t.is(state({ decision: 'deny', decided_at: now / 1000 - 10 }), 'denied 10 s ago')
+  const denied = { decision: 'deny', decided_at: now / 1000 - 10, reason: 'not tonight' }
+  t.is(state(denied), 'denied 10 s ago: not tonight')
+  t.is(describe(only({ ...waiting, ...denied }), now).at(-1), 'State      denied 10 s ago: not tonight')
   t.is(state({ expires_at: now / 1000 - 10 }), 'expired 10 s ago')
 })
 
@@ -57,7 +60,10 @@ test('what a person looks at before answering says what is the device’s word a
 
 test('nothing that a device or another key of the account named acts upon a terminal', (t) => {
   const hostile = 'a\u001b[2J\u009b2J\r\nb\u202ec'
-  const approval = only({ ...waiting, label: hostile, device_name: hostile, runner_name: hostile, reason: hostile })
+  const approval = only({
+    ...{ ...waiting, label: hostile, device_name: hostile, runner_name: hostile },
+    ...{ decision: 'deny', decided_at: now / 1000, reason: hostile },
+  })
   for (const line of [...describe(approval, now), ...rowOf(approval, now)]) {
     t.notRegex(line, /[\p{Cc}\p{Bidi_Control}]/u, line)
   }

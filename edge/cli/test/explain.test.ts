@@ -67,6 +67,25 @@ test('a submission’s id stands apart from its label', (t) => {
   t.is(told({ kind: 'submission' })[0], `Submission ${id('a')}`)
 })
 
+test('a level of before is told once, and one that was judged anew as it stood not at all', (t) => {
+  const [newest] = answer.history
+  const before = (...history: object[]) =>
+    told({ history: [newest, ...history] }).filter((line) => /^(?:Before)? +\w+_?verified.* ago$/.test(line))
+  const same = { level: 'agent_verified', reason: 'attested', at: at - 60 }
+  const lower = { level: 'unverified', reason: null, at: at - 3600 }
+  t.deepEqual(before(same), [])
+  t.deepEqual(before(same, lower, { ...lower, at: at - 7200 }), [
+    'Before     unverified, 2026-11-21 08:59 UTC, 61 min ago',
+  ])
+})
+
+test('what there is not is named together where it is much', (t) => {
+  const [rule] = answer.rules
+  const inputs = { verdict: 'allow', a: null, b: null, decided_at: null }
+  const lines = told({ rules: [{ ...rule, holds: false, inputs }] })
+  t.true(lines.includes('        verdict allow · none: a, b, decided'))
+})
+
 test('what holds shows nothing that there is not', (t) => {
   const [rule] = answer.rules
   const lines = told({ rules: [{ ...rule, inputs: { requester: '019d3c5e', contender_id: null } }] })
@@ -93,7 +112,7 @@ test('a run that never began says so first, and what only an attestation shows i
     '    · heartbeat_fresh (not yet): a heartbeat of the runner, or of the device where no runner is named, was stored in the five minutes before',
     '  · fully_trusted',
     '    ✗ policy_passed: the policy allowed the run from its start to its end, it is what was permitted, and its tool log is whole',
-    '        verdict deny · reason budget_used_up · decision none',
+    '        verdict at start deny · reason at start budget_used_up',
   ])
 })
 

@@ -12,13 +12,13 @@ export const titleOf = ({ label, command_hash }: Approval): string => plain(labe
 
 const decisionWords = { approve: 'approved', deny: 'denied', withdraw: 'taken back' } as const
 
-/** What became of it, or until when somebody can answer. @param now milliseconds since 1970 */
+/** What became of it, with the reason that was given, or until when somebody can answer. @param now milliseconds since 1970 */
 export const stateOf = (approval: Approval, now = Date.now()): string => {
-  const { decision, decided_at, expires_at } = approval
+  const { decision, decided_at, expires_at, reason } = approval
   if (isPending(approval, now)) return `awaits you, expires ${relativeTo(expires_at, now)}`
   if (decision === null) return `expired ${relativeTo(expires_at, now)}`
   const when = decided_at === null ? '' : ` ${relativeTo(decided_at, now)}`
-  return `${decisionWords[decision]}${when}`
+  return `${decisionWords[decision]}${when}${reason === null ? '' : `: ${plain(reason)}`}`
 }
 
 /** A run as a line of a table. */
@@ -33,7 +33,7 @@ export const rowOf = (approval: Approval, now = Date.now()): string[] => [
 
 /** What a person looks at before answering. What the device says of the run is marked as its word. */
 export const describe = (approval: Approval, now = Date.now()): string[] => {
-  const { run_id, device_name, device_id, runner_id, runner_name, command_hash, reason } = approval
+  const { run_id, device_name, device_id, runner_id, runner_name, command_hash } = approval
   return [
     `Run        ${run_id}`,
     `Label      ${titleOf(approval)} (the device’s word)`,
@@ -43,7 +43,7 @@ export const describe = (approval: Approval, now = Date.now()): string[] => {
     ...(approval.version_id === null ? [] : [`Version    ${approval.version_id}`]),
     ...(approval.submission_id === null ? [] : [`Submission ${approval.submission_id}`]),
     `Requested  ${timeOf(approval.requested_at)}, ${relativeTo(approval.requested_at, now)}`,
-    `State      ${stateOf(approval, now)}${reason === null ? '' : `: ${plain(reason)}`}`,
+    `State      ${stateOf(approval, now)}`,
   ]
 }
 

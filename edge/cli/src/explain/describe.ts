@@ -27,20 +27,38 @@ const shownAs = (member: string, value: unknown): string => {
   return plain(typeof value === 'object' ? JSON.stringify(value) : String(value))
 }
 
-const inputsOf = (inputs: Readonly<Record<string, unknown>>): string =>
-  Object.entries(inputs)
-    .map(([member, value]) => `${nameOf(member)} ${shownAs(member, value)}`)
-    .join(' · ')
+/** Members that there are not, beyond which they are named together. */
+const mostNone = 2
+
+const inputsOf = (inputs: Readonly<Record<string, unknown>>): string => {
+  const members = Object.entries(inputs)
+  const none = members.filter(([, value]) => value === null)
+  const together = none.length > mostNone ? none : []
+  const apart = members.filter((each) => !together.includes(each))
+  return [
+    ...apart.map(([member, value]) => `${nameOf(member)} ${shownAs(member, value)}`),
+    ...(together.length === 0 ? [] : [`none: ${together.map(([member]) => nameOf(member)).join(', ')}`]),
+  ].join(' · ')
+}
+
+/** The policy's word on a run is its word at the start: beside a rule that fails later, it says so. */
+const startWords: Readonly<Record<string, string>> = { verdict: 'verdict_at_start', reason: 'reason_at_start' }
+const named = ({ fact, inputs }: Rule): Readonly<Record<string, unknown>> =>
+  fact === 'policy_passed'
+    ? Object.fromEntries(Object.entries(inputs).map(([member, value]) => [startWords[member] ?? member, value]))
+    : inputs
 
 const withoutNulls = (inputs: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> =>
   Object.fromEntries(Object.entries(inputs).filter(([, value]) => value !== null))
 
 const linesOfRule = (explanation: Explanation, rule: Rule, { good, bad, faint }: Output): string[] => {
-  const { fact, holds, inputs } = rule
+  const { fact, holds } = rule
+  const inputs = named(rule)
   const notYet = isNotYet(explanation, rule)
   const isFirst = fact === explanation.first_failed
-  // What is missing says why a rule fails, and of one that holds nothing.
-  const judgedBy = inputsOf(holds || notYet ? withoutNulls(inputs) : inputs)
+  const isToldAbove = fact === 'policy_passed' && outcomeOf(explanation) !== null
+  // What is missing says why a rule fails; of one that holds, or whose outcome is told, nothing.
+  const judgedBy = inputsOf(holds || notYet || isToldAbove ? withoutNulls(inputs) : inputs)
   const mark = holds ? good('✓') : notYet ? faint('·') : bad('✗')
   const why = isFirst ? bad('  ← the first that failed') : ''
   return [
@@ -64,9 +82,12 @@ const linesOfRules = (explanation: Explanation, output: Output): string[] => {
   })
 }
 
-/** What the level was before, newest first; the first is the one of now. */
-const linesOfHistory = ({ history }: Explanation, now: number): string[] => {
-  const [, ...before] = history
+/** What the level was before, newest first; the first is the one of now. A run that was judged anew and kept its level had no other. */
+const linesOfHistory = ({ kind, history }: Explanation, now: number): string[] => {
+  const before = history.filter(({ level, reason }, index) => {
+    const since = history[index - 1]
+    return since !== undefined && (level !== since.level || (kind === 'device' && reason !== since.reason))
+  })
   return before.map(({ level, reason, at }, index) => {
     const why = reason === null ? '' : ` (${plain(reason)})`
     const when = at === null ? '' : `, ${timeOf(at)}, ${relativeTo(at, now)}`
@@ -88,7 +109,7 @@ export const describeExplanation = (
   return [
     `${labelled(`${kind[0]?.toUpperCase()}${kind.slice(1)}`)}${id}`,
     ...(known === '' ? [] : [`${labelled()}${known}`]),
-    ...(outcome === null ? [] : [`${labelled('Outcome')}${outcome}`]),
+    ...(outcome === null ? [] : [`${labelled('Outcome')}${plain(outcome)}`]),
     `${labelled('Level')}${mark(level)}`,
     ...(evaluated_at === null
       ? []

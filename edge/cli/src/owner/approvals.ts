@@ -1,8 +1,10 @@
-import { CodedError, Nullable, Uuid } from '@lenserfight/schemas'
+import { CodedError, Nullable, outcomeOf, Uuid } from '@lenserfight/schemas'
 import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 import { plain } from '../output.ts'
 import type { Owner } from './connect.ts'
+import { askWhy } from './explain.ts'
 import { meantBy, severalMeant } from './find.ts'
+import { listRuns } from './runs.ts'
 
 const Approval = Type.Object({
   run_id: Uuid,
@@ -46,11 +48,32 @@ export const listApprovals = async (owner: Owner, run?: string): Promise<Approva
 export const isPending = ({ decision, expires_at }: Approval, now = Date.now()): boolean =>
   decision === null && expires_at > now / 1000
 
+/** How many of the account's newest runs the beginning of an id is looked for among. */
+const newestRuns = 200
 const whatIsMeant = 'a run’s id, or its first 8 characters or more; `lf gateway approvals` lists those that wait'
+
+/** What is said of a run that is in no list of approvals: as what it is, if it is one of the account's. */
+const unlisted = async (owner: Owner, given: string): Promise<CodedError> => {
+  const named = Check(Uuid, given)
+    ? [given]
+    : (await listRuns(owner, { limit: newestRuns })).runs.map((run) => run.run_id)
+  const [run, ...others] = meantBy(named, given, { idOf: (each) => each })
+  const unknown = new CodedError('unknown_run', `${plain(given)}: ${whatIsMeant}`)
+  if (run === undefined) return unknown
+  if (others.length > 0) return severalMeant(given, [run, ...others])
+  try {
+    const explanation = await askWhy(owner, run)
+    const outcome = outcomeOf(explanation) ?? 'It is attested.'
+    return explanation.kind === 'run' ? new CodedError('approval_not_pending', `${run}: ${plain(outcome)}`) : unknown
+  } catch (error) {
+    if (error instanceof CodedError && error.code === 'nothing_to_explain') return unknown
+    throw error
+  }
+}
 
 /**
  * The one listed run that an id or a unique beginning of one (8 characters or more) means, those without an answer before others.
- * @throws CodedError `unknown_run`; `usage` where several are meant
+ * @throws CodedError `unknown_run`; `approval_not_pending` of one that never awaited a person, or long ago; `usage` where several are meant
  */
 export const findApproval = async (owner: Owner, given: string): Promise<Approval> => {
   // A whole id reaches one that a full list has no room for.
@@ -58,7 +81,7 @@ export const findApproval = async (owner: Owner, given: string): Promise<Approva
   const meant = meantBy(approvals, given, { idOf: (each) => each.run_id })
   const waiting = meant.filter(({ decision }) => decision === null)
   const [found, ...others] = waiting.length > 0 ? waiting : meant
-  if (found === undefined) throw new CodedError('unknown_run', `${plain(given)}: ${whatIsMeant}`)
+  if (found === undefined) throw await unlisted(owner, given)
   if (others.length === 0) return found
   throw severalMeant(
     given,

@@ -11,7 +11,16 @@ import {
 import { Check, Errors } from '@lenserfight/schemas/typebox'
 import { makeSession } from '@lenserfight/testkit'
 import test from 'ava'
-import { addSetting, addSubmission, attestation, beatOf, runStart, startRun } from '../_bodies.ts'
+import {
+  addSetting,
+  addSubmission,
+  attestation,
+  beatOf,
+  runRenew,
+  runStart,
+  startRun,
+  toolInvocation,
+} from '../_bodies.ts'
 import { createWorld, type Device, type Outcome, type World } from '../_world.ts'
 
 let world: World
@@ -116,6 +125,51 @@ test('a run that awaits a person may be answered until its time is over, and the
   t.is(typeof inputsOf(late, 'policy_passed').answer_until, 'number')
   t.regex(outcomeOf(late) ?? '', /^expired: .*Nothing ran\.$/)
   t.is(remedyOf(late)?.command, 'lf run -- COMMAND')
+})
+
+test('a person’s no is told with its reason, and not as if the run were withdrawn once its device hears of it', async (t) => {
+  const setting = await addSetting(world)
+  await world.owner.query(
+    `INSERT INTO agents.workspace_settings (lenser_id, approval_default) VALUES ($1, 'require_human')`,
+    [setting.lenser],
+  )
+  const { run_id } = await startRun(world, setting)
+  await world.owner.query(
+    `WITH decided AS (
+       UPDATE agents.approvals SET decision = 'deny', decided_at = now(), decided_by = $2, reason = 'not tonight'
+        WHERE run_id = $1 RETURNING run_id, lenser_id)
+     INSERT INTO agents.policy_evaluations (run_id, lenser_id, phase, verdict, reason, asked_at)
+     SELECT run_id, lenser_id, 'approval', 'deny', 'approval_denied', now() FROM decided`,
+    [run_id, setting.device.id],
+  )
+  t.is((await world.send(setting.device, runRenew([run_id]))).result.runs[0].reason, 'approval_denied')
+  const denied = await explain(setting.lenser, run_id)
+  const judged = { decision: 'deny', decision_reason: 'not tonight', withdrawn_reason: null, withdrawn_at: null }
+  t.like(inputsOf(denied, 'policy_passed'), judged)
+  t.regex(outcomeOf(denied) ?? '', /^denied: .*: not tonight\. Nothing ran\.$/)
+})
+
+test('a run that the policy ended on its way says so once it is attested, and which tools it was denied', async (t) => {
+  const setting = await addSetting(world)
+  const set = (name: string, value: unknown) =>
+    world.owner.query(
+      `INSERT INTO agents.workspace_settings (lenser_id, ${name}) VALUES ($1, $2)
+       ON CONFLICT (lenser_id) DO UPDATE SET ${name} = $2`,
+      [setting.lenser, value],
+    )
+  const permit = await startRun(world, setting)
+  await set('denied_tools', ['db/*'])
+  for (const [index, tool] of ['db/write', 'mcp/read', 'db/read', 'db/read'].entries())
+    await world.send(setting.device, toolInvocation(permit.run_id as string, index + 1, { tool }))
+  await set('runner_paused', true)
+  await world.send(setting.device, runRenew([permit.run_id as string]))
+  await set('runner_paused', false)
+  const said = attestation(permit, { ended_at: Date.now() + 1000, tool_invocations: 4 })
+  t.true((await world.send(setting.device, said)).ok)
+  const ended = await explain(setting.lenser, permit.run_id)
+  t.like(inputsOf(ended, 'policy_passed'), { tools_denied: 3, withdrawn_reason: 'runner_paused' })
+  t.deepEqual(inputsOf(ended, 'policy_passed').denied_tools, ['db/read', 'db/write'])
+  t.regex(outcomeOf(ended) ?? '', /^allowed at first, then withdrawn: .*\(runner_paused\)\. What ran is attested\.$/)
 })
 
 test('a submission that nothing was run for is unverified, and says what to run', async (t) => {
