@@ -123,7 +123,8 @@ END
 $$;
 
 -- Applies requests to run: the requester is the device's owner, whatever is named must be theirs, the policy's verdict is
--- recorded with the run. The result is the permit; a verdict other than allow permits nothing.
+-- recorded with the run. The result is the permit; a verdict other than allow permits nothing. A runner that is bound to no device,
+-- or to another, may run: the permit says so (runner_bound), since nothing proves that the run is its.
 CREATE FUNCTION execution.fn_run_start(p_envelopes text[]) RETURNS TABLE (idx integer, outcome jsonb)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -165,8 +166,8 @@ BEGIN
   SELECT jsonb_object_agg(t.run_id, jsonb_build_object(
            'version_id', r.version_id, 'lens_hash', devices.fn_b64url(r.lens_hash),
            'workflow_id', r.workflow_id, 'workflow_hash', devices.fn_b64url(r.workflow_hash),
-           'runner_id', r.runner_id, 'contender_id', r.contender_id, 'level', t.trust_level,
-           'issued_at', execution.fn_unix_ms(r.issued_at)))
+           'runner_id', r.runner_id, 'runner_bound', CASE WHEN r.runner_id IS NOT NULL THEN r.binding_id IS NOT NULL END,
+           'contender_id', r.contender_id, 'level', t.trust_level, 'issued_at', execution.fn_unix_ms(r.issued_at)))
     INTO v_pinned
     FROM execution.fn_compute_submission_trust(ARRAY(
            SELECT (s.value #>> '{permit,run_id}')::uuid FROM jsonb_each(v_said) s WHERE s.value ? 'permit')) t

@@ -16,7 +16,8 @@ AS $$
 $$;
 
 -- Binds the named runner, made where it does not exist, to a device of the account; its former binding ends. Binding
--- again to the same device leaves the binding as it is: ending it would cost runs in flight their level.
+-- again to the same device leaves the binding as it is: ending it would cost runs in flight their level. The result says what that
+-- changed: the runner is new to its device (bound), was there already (unchanged), or was taken from the former one (moved).
 CREATE FUNCTION execution.fn_runner_bind(p_envelope text)
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -29,6 +30,8 @@ DECLARE
   v_device devices.registered_devices;
   v_refusal jsonb;
   v_runner uuid;
+  v_former uuid;
+  v_change text;
   v_binding uuid;
 BEGIN
   IF v_request.outcome IS NOT NULL THEN
@@ -47,10 +50,12 @@ BEGIN
   SELECT id INTO STRICT v_runner FROM execution.runners
    WHERE lenser_id = v_request.lenser_id AND name = v_name FOR UPDATE;
   UPDATE execution.runner_device_bindings SET status = 'ended', ended_at = now()
-   WHERE runner_id = v_runner AND status = 'active' AND device_id <> v_device.id;
+   WHERE runner_id = v_runner AND status = 'active' AND device_id <> v_device.id
+  RETURNING device_id INTO v_former;
   SELECT id INTO v_binding FROM execution.runner_device_bindings
    WHERE runner_id = v_runner AND status = 'active';
-  IF NOT FOUND THEN
+  v_change := CASE WHEN v_binding IS NOT NULL THEN 'unchanged' WHEN v_former IS NULL THEN 'bound' ELSE 'moved' END;
+  IF v_binding IS NULL THEN
     INSERT INTO execution.runner_device_bindings (runner_id, device_id, status)
     VALUES (v_runner, v_device.id, 'active')
     RETURNING id INTO v_binding;
@@ -59,6 +64,9 @@ BEGIN
     'runner_id', v_runner,
     'binding_id', v_binding,
     'name', v_name,
-    'device_id', v_device.id)));
+    'device_id', v_device.id,
+    'change', v_change,
+    'former_device_id', v_former,
+    'former_device_name', (SELECT d.name FROM devices.registered_devices d WHERE d.id = v_former))));
 END
 $$;

@@ -132,7 +132,7 @@ export const reasons = {
   approval_required: {
     next: 'wait',
     message:
-      'The run needs its owner’s approval, and nothing has run. The owner answers with `lf gateway approvals` while it is waited for.',
+      'The run needs its owner’s approval, and nothing has run. Start it anew and have it approved, with `lf gateway approvals`, while it waits.',
     exit: 5,
   },
   approval_denied: {

@@ -226,12 +226,22 @@ test.serial('a daemon that stops orderly exits 0; without one nothing runs; one 
   t.is((await alice.lf(['run', '--', 'true'])).code, 0)
 })
 
+test.serial('a report that cannot be written is told before anything runs', async (t) => {
+  const { alice } = t.context
+  for (const report of ['no/such/folder/report.json', alice.home]) {
+    const ran = await alice.lf(['run', '--report', report, '--', 'echo', 'this must not run'])
+    t.deepEqual([...codeOf(ran), ran.stdout], [1, 'usage', ''])
+    t.true(ran.stderr.includes(`--report: ${report} `), ran.stderr)
+  }
+})
+
 test.serial(
   'a daemon killed while a command runs loses nothing: the attestation is kept and sent by the next',
   async (t) => {
     const { alice } = t.context
     const ran = await runWhile(alice, 'killed', () => alice.end('SIGKILL'))
     t.is(ran.code, 0, ran.stderr)
+    t.regex(ran.stderr, /its attestation is kept and not confirmed yet\. The daemon is gone: .*`lf gateway serve` runs again\./)
     await alice.serve()
     const { stdout } = await alice.lf(['gateway', 'operation', queuedId(ran), '--wait', '30'])
     t.regex(stdout, /^attestation {2}done/)

@@ -187,7 +187,15 @@ test.serial('a daemon does not start while the account’s runners are paused; o
   await machine.end('SIGTERM')
   const refused = await machine.lf(['gateway', 'serve'])
   t.is(refused.code, 5)
-  t.regex(refused.stderr, /^workspace_paused: /m)
+  t.regex(refused.stderr, /^workspace_paused: .*policy set --lenser-paused off/m)
+  for (const words of [
+    ['gateway', 'status'],
+    ['run', '--', 'true'],
+  ]) {
+    const lost = await machine.lf(words)
+    t.is(lost.code, 4)
+    t.regex(lost.stderr, /^daemon_unreachable: .*workspace_paused: .*policy set --lenser-paused off/m)
+  }
   await pauseRunners(false)
   await machine.serve()
   await untilSettled(t)

@@ -71,7 +71,8 @@ test.serial('RH-1: lf gateway runners shows the one device that each runner is b
   const { machine, stranger } = t.context
   t.regex((await machine.lf(['gateway', 'runners'])).stdout, /^No runners\. .*`lf gateway runners bind/)
   const bound = await machine.lf(['gateway', 'runners', 'bind', 'nightly', '--device', 'build'])
-  t.regex(bound.stdout, new RegExp(`^Runner nightly \\(\\S+\\) runs on build \\(${device}\\)\\.\\n$`))
+  t.regex(bound.stdout, new RegExp(`^Runner nightly \\(\\S+\\) runs on build \\(${device}\\) from now on\\.\\n$`))
+  t.regex((await machine.lf(['gateway', 'runners', 'bind', 'nightly'])).stdout, /, as before\.\n$/)
   const [nightly, ...others] = await runnersOf(machine)
   t.deepEqual(others, [])
   t.like(nightly, { name: 'nightly', device_id: device, device_name: 'build', device_trust_level: 'approved' })
@@ -460,6 +461,13 @@ test.serial(
     t.false(existsSync(join(machine.home, 'unsure')))
     t.is((await machine.lf(['run', '--runner', nightly, '--', 'true'])).code, 0)
     await machine.login('olga')
+    await machine.ask('gateway', 'runners', 'unbind', 'nightly')
+    const elsewhere = await machine.lf(['run', '--runner', 'nightly', '--', 'sh', '-c', 'echo it runs >&2'])
+    t.is(elsewhere.code, 0)
+    const told =
+      /^lf: runner nightly is not bound to this machine, .*`lf gateway runners bind nightly`\.\n(.*\n)*it runs\n/m
+    t.regex(elsewhere.stderr, told, 'before anything runs')
+    t.regex(elsewhere.stderr, /attested: device_verified$/m)
   },
 )
 

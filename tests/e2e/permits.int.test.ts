@@ -101,7 +101,7 @@ test.serial('a run that awaits a person runs once approved, and not when denied,
   const left = machine.lfStarted(['run', '--', 'touch', 'left'])
   const given = await machine.lf(['run', '--approval-wait', '0', '--', 'touch', 'given'])
   t.is(given.code, 5)
-  t.regex(given.stderr, /^approval_required: /m)
+  t.regex(given.stderr, /^approval_required: .*Start it anew/m, 'nobody can answer this one any more')
 
   const [yes, no, gone] = await Promise.all([approved, denied, left].map(({ said }) => awaited(said)))
   t.false(existsSync(join(machine.home, 'approved')), 'nothing runs before')

@@ -1,5 +1,5 @@
-import { connectDaemon, type DaemonClient, type Enrolled, enrolledOf } from '@lenserfight/daemon/client'
-import { CodedError } from '@lenserfight/schemas'
+import { connectDaemon, type DaemonClient, type Enrolled, enrolledOf, lastRefusal } from '@lenserfight/daemon/client'
+import { CodedError, reasonOf } from '@lenserfight/schemas'
 import type { Context } from './context.ts'
 
 /**
@@ -12,11 +12,22 @@ export const enrolledHere = (context: Context): Enrolled => {
   return identity
 }
 
+/** That the daemon is not there, with what its last start was refused with: to start it again would only be refused again. */
+export const whyGone = (context: Context, error: unknown): unknown => {
+  if (!(error instanceof CodedError) || error.code !== 'daemon_unreachable') return error
+  const code = lastRefusal(context.store())
+  if (code === undefined) return error
+  const why = `its last start was refused, ${code}: ${reasonOf(code).message}`
+  return new CodedError('daemon_unreachable', why, { cause: error })
+}
+
 /**
  * A conversation with this machine's daemon.
  * @throws CodedError `not_enrolled` before `daemon_unreachable`: without an identity no daemon runs
  */
 export const openDaemon = async (context: Context): Promise<DaemonClient> => {
   enrolledHere(context)
-  return connectDaemon(context.edge.socket)
+  return connectDaemon(context.edge.socket).catch((error: unknown) => {
+    throw whyGone(context, error)
+  })
 }

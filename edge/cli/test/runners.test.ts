@@ -2,7 +2,7 @@ import test from 'ava'
 import { wordOf } from '../src/output.ts'
 import { meantBy } from '../src/owner/find.ts'
 import { type Runner, runnersOf } from '../src/owner/runners.ts'
-import { rowOf, unboundLines } from '../src/runners/describe.ts'
+import { boundLine, rowOf, unboundLines } from '../src/runners/describe.ts'
 
 const now = Date.parse('2026-11-21T10:00:00Z')
 const id = (digit: string): string => `019d3c5e-77a1-7000-8000-${digit.repeat(12)}`
@@ -29,6 +29,16 @@ test('what is not bound says how to bind, and what is bound to a device that may
     const [line] = unboundLines([only({ ...bound, device_trust_level: level })])
     t.regex(line ?? '', new RegExp(`^nightly starts nothing: build is ${level}\\. .*--device`))
   }
+})
+
+test('binding says what it changed: new, as before, or moved, and from where', (t) => {
+  const told = (result: object): string =>
+    boundLine({ name: 'nightly', runner_id: id('a'), where: 'build (b)' }, { ...result })
+  const none = { former_device_id: null, former_device_name: null }
+  t.is(told({ change: 'bound', ...none }), `Runner nightly (${id('a')}) runs on build (b) from now on.`)
+  t.is(told({ change: 'unchanged', ...none }), `Runner nightly (${id('a')}) runs on build (b), as before.`)
+  const moved = told({ change: 'moved', former_device_id: id('c'), former_device_name: 'old\u001b[2J' })
+  t.true(moved.includes(`runs on build (b) from now on, and no longer on old\ufffd[2J (${id('c')}).`), moved)
 })
 
 test('a name is one word of the command that people copy, whatever is in it', (t) => {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { newUuidV7 } from '@lenserfight/envelope'
-import type { lifecycleEvents, ReasonCode } from '@lenserfight/schemas'
+import { isReasonCode, type lifecycleEvents, type ReasonCode } from '@lenserfight/schemas'
 import type { EdgePaths } from './config.ts'
 import { keepForLater } from './outbox/keep-for-later.ts'
 import type { Outbox } from './outbox/types.ts'
@@ -34,6 +34,14 @@ const isRepeated = (store: Store, code: ReasonCode, now: number): boolean =>
       ...[now - sameRefusalMs, now],
     )
     .some(({ body }) => (JSON.parse(body) as { code?: string }).code === code)
+
+/** With what this machine's last daemon was refused its start; undefined where it did start, or where that is not known. */
+export const lastRefusal = (store: Store): ReasonCode | undefined => {
+  const row = store.get<{ code: unknown }>(
+    `SELECT json_extract(body, '$.code') AS code FROM operations WHERE kind = 'lifecycle' ORDER BY rowid DESC LIMIT 1`,
+  )
+  return isReasonCode(row?.code) ? row.code : undefined
+}
 
 /** What a daemon reports of its own life (R7). Events are operations, so each is told until it is on record. */
 export interface Lifecycle {

@@ -68,6 +68,8 @@ export interface Permit {
   readonly workflowId: string | null
   readonly workflowHash: string | null
   readonly runnerId: string | null
+  /** Whether that runner was bound to this device: else the run ends at `device_verified`. Null without one, or where it is not known. */
+  readonly isRunnerBound: boolean | null
   readonly contenderId: string | null
   /** Why the policy allows it. */
   readonly reason: string
@@ -94,6 +96,7 @@ const permitOf = (answer: Answer): Permit => ({
   workflowId: textOf(answer.workflow_id),
   workflowHash: textOf(answer.workflow_hash),
   runnerId: textOf(answer.runner_id),
+  isRunnerBound: typeof answer.runner_bound === 'boolean' ? answer.runner_bound : null,
   contenderId: textOf(answer.contender_id),
   reason: String(answer.reason),
   deniedTools: (answer.denied_tools as string[] | undefined) ?? [],

@@ -132,10 +132,16 @@ test('runner_bind: a runner is bound to one device, and binding it elsewhere end
   const bind = async (device: typeof one) =>
     resultOf(await world().ask(session, 'runner_bind', operation({ name: 'builder', device_id: device.kid })))
   const first = await bind(one)
-  t.deepEqual(await bind(one), first, 'the same binding stays')
+  t.like(first, { change: 'bound', former_device_id: null, former_device_name: null })
+  t.deepEqual(await bind(one), { ...first, change: 'unchanged' }, 'the same binding stays')
   const second = await bind(two)
   t.is(second.runner_id, first.runner_id)
   t.not(second.binding_id, first.binding_id)
+  const [{ name } = {}] = await world().query<{ name: string }>(
+    'SELECT name FROM devices.registered_devices WHERE id = $1',
+    [one.kid],
+  )
+  t.like(second, { change: 'moved', former_device_id: one.kid, former_device_name: name })
   t.deepEqual(
     await world().query(
       `SELECT id AS binding_id, device_id, status FROM execution.runner_device_bindings WHERE runner_id = $1 ORDER BY bound_at`,

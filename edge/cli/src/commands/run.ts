@@ -1,10 +1,12 @@
-import { writeFileSync } from 'node:fs'
+import { accessSync, constants, statSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Attested, CodedError, hashOutputs, type Run, type RunEnd } from '@lenserfight/runner'
 import { executionLevels, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
+import { openDaemon } from '../daemon.ts'
 import { noDashes } from '../grammar/run.ts'
-import { failureOf, jsonOf } from '../output.ts'
+import { failureOf, jsonOf, plain } from '../output.ts'
 import type { RunArguments } from '../run/arguments.ts'
 import { attest } from '../run/attest.ts'
 import { type CommandEnd, checkCommand, exitCodeOf, runCommand } from '../run/command.ts'
@@ -41,11 +43,43 @@ const writeReport = (context: Context, { report }: RunArguments, value: object):
   }
 }
 
-const tell = (context: Context, run: string, { state, opId, outcome }: Attested): void => {
+/**
+ * Whoever wants a report is to learn before anything runs that there will be none.
+ * @throws CodedError `usage`
+ */
+const checkReport = ({ report }: RunArguments): void => {
+  if (report === undefined) return
+  const there = statSync(report, { throwIfNoEntry: false })
+  if (there?.isDirectory()) throw new CodedError('usage', `--report: ${plain(report)} is a folder`)
+  try {
+    accessSync(there === undefined ? dirname(report) : report, constants.W_OK)
+  } catch {
+    throw new CodedError('usage', `--report: ${plain(report)} cannot be written; is its folder there?`)
+  }
+}
+
+/** Whether a daemon is there to send what is kept. */
+const isServed = async (context: Context): Promise<boolean> => {
+  try {
+    ;(await openDaemon(context)).close()
+    return true
+  } catch (error) {
+    if (error instanceof CodedError) return false
+    throw error
+  }
+}
+
+const tell = async (context: Context, run: string, { state, opId, outcome }: Attested): Promise<void> => {
   const { output } = context
   if (output.json) return
   if (state === 'queued') {
-    output.note(`lf: run ${run}: its attestation is kept and not confirmed yet. See \`lf gateway operation ${opId}\`.`)
+    const kept = `lf: run ${run}: its attestation is kept and not confirmed yet.`
+    const see = `See \`lf gateway operation ${opId}\`.`
+    output.note(
+      (await isServed(context))
+        ? `${kept} ${see}`
+        : `${kept} The daemon is gone: it is sent once \`lf gateway serve\` runs again. ${see}`,
+    )
   } else if (outcome !== null && !outcome.ok) {
     const code = outcome.code ?? 'internal_error'
     output.note(`lf: run ${run} was not attested. ${output.bad(code)}: ${reasonOf(code).message}`)
@@ -75,7 +109,7 @@ const conclude = async (context: Context, args: RunArguments, run: Run, end: Com
     const attested = await Promise.race([attest(context, run, { ...said, waitMs, onKept }), leaving])
     const { state, opId, outcome } = attested
     const { level, reason, ladder } = outcome?.result ?? {}
-    tell(context, run.permit.runId, attested)
+    await tell(context, run.permit.runId, attested)
     const code = outcome?.code
     writeReport(context, args, {
       ...{ ok: outcome?.ok ?? null, state, op_id: opId },
@@ -111,6 +145,7 @@ const prepare = async (context: Context, args: RunArguments) => {
  * where the run was to end before the command did, the exit code says why.
  */
 export const run = async (context: Context, args: RunArguments): Promise<number> => {
+  checkReport(args)
   const notRun = (error: unknown): never => {
     // Whoever reads the report must not take that of an earlier run for this one's.
     if (args.report !== undefined)

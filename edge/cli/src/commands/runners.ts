@@ -5,7 +5,7 @@ import { plain, tableOf } from '../output.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { findDevice } from '../owner/devices.ts'
 import { findRunner, listRunners } from '../owner/runners.ts'
-import { rowOf, runnersHeader, unboundLines } from '../runners/describe.ts'
+import { boundLine, rowOf, runnersHeader, unboundLines } from '../runners/describe.ts'
 
 /** `lf gateway runners`: what runs for the account, and on which device (RH-1). */
 export const runners = (context: Context): Promise<void> =>
@@ -35,7 +35,7 @@ export const bindRunner = (
     const { device_id, name: device_name } = await deviceFor(context, owner, given)
     const result = await owner.request('runner_bind', { op_id: newUuidV7(), name, device_id })
     context.output.result({ ok: true, ...result, device_name }, [
-      `Runner ${plain(name)} (${result.runner_id}) runs on ${plain(device_name)} (${device_id}).`,
+      boundLine({ name, runner_id: result.runner_id, where: `${plain(device_name)} (${device_id})` }, result),
     ])
   })
 

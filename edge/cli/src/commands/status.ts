@@ -89,7 +89,7 @@ export const operation = async (context: Context, { id, wait }: { id: string; wa
     const how = outcome === null ? 'queued' : outcome.ok ? 'done' : `refused: ${outcome.code}`
     const last = outcome === null && isReasonCode(report.last_code) ? report.last_code : outcome?.code
     context.output.result({ ok: true, ...report }, [
-      `${report.kind}  ${how}, sent ${report.attempts} times`,
+      `${report.kind}  ${how}, sent ${report.attempts === 1 ? 'once' : `${report.attempts} times`}`,
       ...(isReasonCode(last) ? [`${last}: ${reasonOf(last).message}`] : []),
       ...(outcome?.incident_id === undefined ? [] : [`incident  ${outcome.incident_id}`]),
       ...(outcome?.result?.level === undefined ? [] : [`level  ${outcome.result.level}`]),

@@ -12,8 +12,8 @@ import {
 } from '@lenserfight/runner'
 import { shortHashOf } from '../approvals/describe.ts'
 import type { Context } from '../context.ts'
-import { enrolledHere } from '../daemon.ts'
-import { plain, timeOf } from '../output.ts'
+import { enrolledHere, whyGone } from '../daemon.ts'
+import { plain, timeOf, wordOf } from '../output.ts'
 import { runnerNamed } from '../owner/runner-named.ts'
 import { sayIfSlow } from '../waiting.ts'
 import type { RunArguments } from './arguments.ts'
@@ -92,6 +92,11 @@ const createWait = () => {
   }
 }
 
+/** Told before anything runs: what it costs is learnt too late from the level. */
+const unboundLine = (runner: string): string =>
+  `lf: runner ${plain(runner)} is not bound to this machine, so this run reaches device_verified at most. To bind it here: ` +
+  `\`lf gateway runners bind ${wordOf(runner)}\`.`
+
 const slowLine = `lf: no permit for this run yet; waiting up to ${permitSeconds} s. Nothing has run, and Ctrl-C leaves it so.`
 
 /** A permitted run, and the conversation to close when all is said of it. */
@@ -143,6 +148,7 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
         },
       }),
     ).finally(wait.end)
+    if (run.permit.isRunnerBound === false && !output.json) output.note(unboundLine(args.runner ?? named ?? ''))
     const begin = async (): Promise<void> => {
       await run.start()
       hasBegun = true
@@ -150,6 +156,6 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
     return { run, begin, close }
   } catch (error) {
     close()
-    throw toldHere(context, error)
+    throw whyGone(context, toldHere(context, error))
   }
 }

@@ -39,6 +39,7 @@ export const ladderLines = (ladder: unknown, output: Output): string[] => {
 export const permitReport = ({ permit, signal }: Run) => ({
   run_id: permit.runId,
   runner_id: permit.runnerId,
+  runner_bound: permit.isRunnerBound,
   contender_id: permit.contenderId,
   version_id: permit.versionId,
   workflow_id: permit.workflowId,

@@ -29,3 +29,15 @@ export const unboundLines = (runners: readonly Runner[]): string[] =>
       `${plain(name)} starts nothing: ${plain(device_name ?? device_id)} is ${level}. ${bind} with another --device.`,
     ]
   })
+
+/** What binding a runner changed, as the gateway tells it. @param where the device it is bound to */
+export const boundLine = (
+  { name, runner_id, where }: { name: string; runner_id: unknown; where: string },
+  { change, former_device_id, former_device_name }: Readonly<Record<string, unknown>>,
+): string => {
+  const runner = `Runner ${plain(name)} (${runner_id})`
+  if (change === 'unchanged') return `${runner} runs on ${where}, as before.`
+  if (change !== 'moved') return `${runner} runs on ${where} from now on.`
+  const former = `${plain(String(former_device_name))} (${former_device_id})`
+  return `${runner} runs on ${where} from now on, and no longer on ${former}. Its runs under way there reach device_verified at most.`
+}

@@ -8,7 +8,7 @@ import { createRunBook, type Permitted, readPermitted } from './book.ts'
 const run = '00000000-0000-4000-8000-000000000001'
 const permit: Permitted = {
   ...{ run_id: run, version_id: 'v', lens_hash: 'l', workflow_id: 'w', workflow_hash: 'h' },
-  ...{ runner_id: 'r', contender_id: null },
+  ...{ runner_id: 'r', contender_id: null, runner_bound: true },
 }
 const newFile = (): string => join(mkdtempSync(join(tmpdir(), 'lf-book-')), 'state.db')
 const same = <T>(value: T): T => value
@@ -79,6 +79,7 @@ test('claimed times are brought to the gateway’s clock once, by what is known 
 test('a permit of an older gateway names nothing, and that is kept as nothing', (t) => {
   t.deepEqual(readPermitted({ run_id: run, lens_hash: 'l', verdict: 'allow' }), {
     ...{ run_id: run, version_id: null, lens_hash: 'l', workflow_id: null, workflow_hash: null },
-    ...{ runner_id: null, contender_id: null },
+    ...{ runner_id: null, contender_id: null, runner_bound: null },
   })
+  t.like(readPermitted({ run_id: run, runner_id: 'r', runner_bound: false }), { runner_id: 'r', runner_bound: false })
 })

@@ -10,6 +10,8 @@ export interface Permitted {
   readonly workflow_hash: string | null
   readonly runner_id: string | null
   readonly contender_id: string | null
+  /** Whether its runner was bound to this device; null where it names none, or where that is not known. */
+  readonly runner_bound: boolean | null
 }
 
 export interface BookedRun {
@@ -45,7 +47,8 @@ const attested = ['version_id', 'lens_hash', 'workflow_hash', 'runner_id', 'cont
 export const readPermitted = (result: Readonly<Record<string, unknown>>): Permitted => {
   const text = (value: unknown): string | null => (typeof value === 'string' ? value : null)
   const named = Object.fromEntries(members.map((name) => [name, text(result[name])]))
-  return { run_id: String(result.run_id), ...named } as unknown as Permitted
+  const runner_bound = typeof result.runner_bound === 'boolean' ? result.runner_bound : null
+  return { run_id: String(result.run_id), ...named, runner_bound } as unknown as Permitted
 }
 
 const shifted = (time: unknown, offsetMs: number): unknown =>

@@ -41,6 +41,7 @@ test('a run is the device owner’s; its permit pins what was named', async (t) 
     workflow_id: version.workflow_id,
     workflow_hash: hashOf(5),
     runner_id: setting.runner,
+    runner_bound: true,
     contender_id: null,
     level: 'agent_verified',
     issued_at: (run.issued_at as Date).getTime(),
@@ -68,6 +69,7 @@ test('a run that names nothing is a run, account_verified', async (t) => {
   const { result } = await world.send(device, runStart())
   t.like(result, {
     verdict: 'allow',
+    runner_bound: null,
     version_id: null,
     lens_hash: null,
     workflow_hash: null,
@@ -204,9 +206,10 @@ test('RH-1: only the runner’s active binding to this very device is pinned', a
   const elsewhere = await addRunner(world, await world.addDevice(setting.lenser))
   const bindingOf = async (runner_id: string): Promise<unknown> => {
     const { result } = await world.send(setting.device, runStart({ runner_id }))
-    return (
-      await world.one<{ binding_id: unknown }>('SELECT binding_id FROM execution.runs WHERE id = $1', [result.run_id])
-    ).binding_id
+    const sql = 'SELECT binding_id FROM execution.runs WHERE id = $1'
+    const { binding_id } = await world.one<{ binding_id: unknown }>(sql, [result.run_id])
+    t.is(result.runner_bound, binding_id !== null, 'the permit tells it')
+    return binding_id
   }
   t.truthy(await bindingOf(setting.runner))
   t.is(await bindingOf(elsewhere), null)
