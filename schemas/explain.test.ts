@@ -114,6 +114,8 @@ test('a run that a person did not let begin says so, and how it may yet run', (t
   const why = { decision: 'deny', decision_reason: 'not tonight', answer_expired: false }
   t.is(told(why)[0], 'denied: a person denied it (approval_denied): not tonight. Nothing ran.')
   t.notRegex(remedyOf(unattested({ ...asked, ...why }))?.sentence ?? '', /in time/, 'it was not late')
+  const later = { ...why, decision: 'approve', withdrawn_reason: 'kill_switch' }
+  t.notRegex(told(later)[0] ?? '', /not tonight/, 'a person’s reason is of the person’s answer')
   const givenUp = { decision: 'withdraw', withdrawn_reason: 'withdrawn', answer_expired: false }
   t.regex(told(givenUp)[0] ?? '', /^taken back: /)
   t.notRegex(remedyOf(unattested({ ...asked, ...givenUp }))?.sentence ?? '', /in time/)

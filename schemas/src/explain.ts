@@ -295,7 +295,8 @@ export const outcomeOf = (explanation: Explanation): string | null => {
   if (unattested === undefined) return null
   const { state, reason } = unattested
   const { decision_reason } = inputsOf(explanation, 'policy_passed')
-  const said = typeof decision_reason === 'string' ? `: ${decision_reason}` : ''
+  const isAnswer = state === 'denied' || state === 'approved'
+  const said = isAnswer && typeof decision_reason === 'string' ? `: ${decision_reason}` : ''
   const ran = neverRan(unattested) ? 'Nothing ran.' : state === 'awaiting' ? 'Nothing ran yet.' : 'Nothing is attested.'
   return `${stateWords[state]}: ${policySentences[reason]} (${reason})${said}. ${ran}`
 }
