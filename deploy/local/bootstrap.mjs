@@ -99,7 +99,17 @@ function linkPackages() {
 
 function install() {
   if (isInstalled()) return linkPackages()
-  const count = Object.keys(JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages).length
+  /** @type {Record<string, { link?: boolean, os?: string[], cpu?: string[], libc?: string[] }>} */
+  const locked = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
+  // Those of other systems stay where they are. Of two C libraries one is here, and which is not asked for the sake of a rough count.
+  const count = Object.entries(locked).filter(
+    ([path, { link, os, cpu, libc }]) =>
+      path.includes('node_modules/') &&
+      !link &&
+      (os?.includes(process.platform) ?? true) &&
+      (cpu?.includes(process.arch) ?? true) &&
+      (libc?.includes('glibc') ?? true),
+  ).length
   say(`Fetching what this needs with npm ci: about ${count} packages (Node 24, PostgreSQL 18 and libraries),`)
   say('about 250 MB to download and 550 MB on disk, into node_modules. This happens once.')
   // npm tells its children where it is; without npm around us, the one on the PATH serves.

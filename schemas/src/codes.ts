@@ -192,7 +192,8 @@ export const reasons = {
   },
   nothing_to_explain: {
     next: 'stop',
-    message: 'This account has no run, submission or device with that id. `lf gateway devices` lists its devices.',
+    message:
+      'This account has no run, submission or device with that id. `lf gateway runs` lists its runs, `lf gateway devices` its devices.',
   },
   unknown_operation: {
     next: 'stop',

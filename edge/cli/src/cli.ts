@@ -1,3 +1,4 @@
+import { CodedError } from '@lenserfight/schemas'
 import yargs, { type Argv } from 'yargs'
 import manifest from '../package.json' with { type: 'json' }
 import type { Choose } from './grammar/act.ts'
@@ -28,6 +29,7 @@ const rewordings: readonly (readonly [RegExp, string])[] = [
 /** What the parser knows of the command that it was at: its form first, as `$0 gateway approve-device <id>`. */
 interface AtCommand {
   readonly getUsage?: () => readonly (readonly string[])[]
+  readonly getCommands?: () => readonly unknown[]
 }
 
 const tooFew = /^Not enough non-option arguments: got (\d+),/
@@ -39,13 +41,63 @@ const missingOf = (given: number, at: AtCommand | undefined): string => {
   return name === undefined ? 'an argument is missing' : `${name} is missing: ${form}`
 }
 
+const unknowns = /^Unknown (?:arguments?|commands?): (.+)$/
+
+/** A word that there is none of, as what it was given for: an option, a command where there are some, else an argument. */
+const unknownOf = (words: string, argv: readonly string[], at: AtCommand | undefined): string => {
+  const own = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined)
+  const isCommand = (at?.getCommands?.() ?? []).length > 0
+  const sorts = words.split(', ').flatMap((word) => {
+    const option = own.find((each) => each.startsWith('-') && each.replace(/^-+|=.*$/g, '') === word)
+    if (option !== undefined) return [`option ${option.replace(/=.*$/, '')}`]
+    // The parser tells an option in camel case, too.
+    return own.includes(word) ? [`${isCommand ? 'command' : 'argument'} ${word}`] : []
+  })
+  return sorts.length === 0 ? `unknown: ${words}` : `there is no ${sorts.join(', no ')}`
+}
+
 /** The parser's words for people: in one line, and saying what to do where it counts words. */
 const inWords = (message: string, argv: readonly string[], at: AtCommand | undefined): string => {
   if (argv[0] === 'run' && !argv.includes('--')) return noDashes
   const given = tooFew.exec(message)?.[1]
   if (given !== undefined) return missingOf(Number(given), at)
   const line = message.replaceAll(/\s+/g, ' ').trim()
+  const unknown = unknowns.exec(line)?.[1]
+  if (unknown !== undefined) return unknownOf(unknown, argv, at)
   return rewordings.reduce((told, [form, words]) => told.replace(form, words), line)
+}
+
+/** What the parser knows of its words beyond what its types say. */
+interface Parser {
+  readonly getOptions: () => { readonly array: readonly string[] }
+  readonly getGroups: () => Readonly<Record<string, readonly string[] | undefined>>
+  coerce: (name: string, form: (value: unknown) => unknown) => unknown
+}
+
+/** A word as people type it. */
+const typedAs = (parser: Parser, name: string): string =>
+  parser.getGroups()['Positionals:']?.includes(name) ? `<${name}>` : `--${name}`
+
+/** Before any value is looked at: what is no list is not given as one. @throws CodedError `usage` */
+const checkGivenOnce = (parser: Parser, given: Readonly<Record<string, unknown>>): void => {
+  const lists = ['_', '--', ...parser.getOptions().array]
+  // Each name is there in camel case, too.
+  const isSingle = (name: string): boolean => !/[A-Z]/.test(name) && !lists.includes(name)
+  const twice = Object.keys(given).find((name) => Array.isArray(given[name]) && isSingle(name))
+  if (twice !== undefined) throw new CodedError('usage', `${typedAs(parser, twice)} is given once`)
+}
+
+/** Whatever refuses a value, now or later, names the word that it was given for: the parser itself would not. */
+const nameRefusals = (parser: Parser): void => {
+  const coerce = parser.coerce.bind(parser)
+  parser.coerce = (name, form) =>
+    coerce(name, (value) => {
+      try {
+        return form(value)
+      } catch (error) {
+        throw error instanceof RangeError ? new RangeError(`${typedAs(parser, name)}: ${error.message}`) : error
+      }
+    })
 }
 
 /** The command line's grammar; `choose` is given the command that was named. */
@@ -67,6 +119,9 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     .alias({ help: 'h', version: 'V' })
     .exitProcess(false)
     .fail((message, error, at) => onUsage(inWords(message ?? error?.message ?? 'unknown', argv, at as AtCommand)))
+  const parser = cli as unknown as Parser
+  nameRefusals(parser)
+  cli.middleware((given) => checkGivenOnce(parser, given), true)
   sessionCommands(cli, choose)
   runCommand(cli, choose, argv)
   configCommands(cli, choose)

@@ -102,17 +102,17 @@ export const tableOf = (rows: readonly (readonly string[])[]): string[] => {
 /** What shells return where a command could not be run, which is what `lf run` stands in for. */
 const shellExits: Partial<Record<ReasonCode, number>> = { command_not_found: 127, command_not_executable: 126 }
 
-/** A fault of this program's. It is told by its kind alone: nobody foresaw what its message says. */
-const ownFailure = (cause: unknown): CodedError =>
-  new CodedError('internal_error', `in lf itself: ${cause instanceof Error ? cause.name : 'unknown'}`, { cause })
+/** What is said of a fault of this program's: its kind alone, since nobody foresaw what its message says. */
+const ownFailure = (cause: unknown): string =>
+  `lf itself failed, not the gateway (${cause instanceof Error ? cause.name : 'unknown'}). That is a fault of lf: please report it.`
 
 /** What a failure is told as: its code first, then the sentence that ends with what to do. */
 export const failureOf = (error: unknown): { code: ReasonCode; message: string; exit: number } => {
-  const coded = error instanceof CodedError ? error : ownFailure(error)
+  const code = error instanceof CodedError ? error.code : 'internal_error'
   return {
-    code: coded.code,
-    message: plain(coded.message),
-    exit: shellExits[coded.code] ?? reasonOf(coded.code).exit ?? 1,
+    code,
+    message: error instanceof CodedError ? plain(error.message) : ownFailure(error),
+    exit: shellExits[code] ?? reasonOf(code).exit ?? 1,
   }
 }
 

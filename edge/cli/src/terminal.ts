@@ -10,7 +10,7 @@ export const wantsColours = (env: NodeJS.ProcessEnv = process.env): boolean =>
 /** Whether results go to a terminal that can be redrawn. */
 export const isTerminal = (): boolean => isatty(1)
 
-/** Empties the terminal that results go to. */
+/** Empties the terminal that results go to; what was scrolled out of it stays. */
 export const clearScreen = (): void => {
-  process.stdout.write('\u001b[H\u001b[2J\u001b[3J')
+  process.stdout.write('\u001b[H\u001b[2J')
 }

@@ -17,10 +17,10 @@ const only = (approval: object): Approval => listOf(approval).approvals[0] as Ap
 
 test('a run that awaits a person is told with what it is, where it is to run, and until when', (t) => {
   t.deepEqual(rowOf(only(waiting), now), [
-    ...[id('a'), 'make', 'build', 'nightly', '60 s ago', 'awaits you, expires in 9 min'],
+    ...[id('a'), 'make', 'Zm9vYmFy…', 'build', 'nightly', '60 s ago', 'awaits you, expires in 9 min'],
   ])
   const bare = only({ ...waiting, label: null, runner_id: null, runner_name: null })
-  t.deepEqual(rowOf(bare, now).slice(1, 4), ['command Zm9vYmFy…', 'build', ''])
+  t.deepEqual(rowOf(bare, now).slice(1, 5), ['command Zm9vYmFy…', 'Zm9vYmFy…', 'build', ''])
 })
 
 test('one that was decided, or that nobody answered in time, says so', (t) => {
@@ -35,6 +35,7 @@ test('one that was decided, or that nobody answered in time, says so', (t) => {
 
 test('the list says how to answer, and that none waits', (t) => {
   const lines = listLines(listOf(waiting), output, now)
+  t.regex(lines[0] ?? '', /^RUN +LABEL +COMMAND +DEVICE/)
   t.is(lines.at(-1), `\`lf gateway approvals approve ${id('a')}\`, or deny.`)
   t.deepEqual(listLines(listOf(), output, now), ['No run awaits approval.'])
   const expired = listLines(listOf({ ...waiting, expires_at: now / 1000 - 1 }), output, now)

@@ -9,7 +9,7 @@ import { CodedError, reasonCodes, reasonOf } from '@lenserfight/schemas'
 import { logOutput } from '@lenserfight/testkit'
 import test from 'ava'
 import { createCli } from '../src/cli.ts'
-import { tableOf } from '../src/output.ts'
+import { failureOf, tableOf } from '../src/output.ts'
 
 const lfFile = fileURLToPath(new URL('../bin/lf', import.meta.url))
 const homes: string[] = []
@@ -209,6 +209,7 @@ test.serial('DG-1: the doctor finds what a new machine lacks, makes nothing, and
   t.is(status, 3)
   t.regex(stdout, /\n✗ identity +not_enrolled: .*\n/)
   t.regex(stdout, /This machine is new here: `lf login`, then `lf gateway identity init`\.\n$/)
+  t.regex(stdout, /\n✗ transport +descriptor_missing: .*knows no gateway yet.*`lf login`/)
   t.false(existsSync(join(home, 'lf', 'gateway', 'state.db')))
   const only = lf('gateway doctor --json --check config,daemon', { home })
   const { ok, checks } = JSON.parse(only.stdout) as { ok: boolean; checks: { check: string; code: string | null }[] }
@@ -480,23 +481,28 @@ test('what a policy is set to is understood in its bounds, or refused', async (t
   const set = (...words: string[]) => refusal('gateway', 'policy', 'set', ...words)
   for (const words of [
     ['--approval', 'require-human', '--lenser-paused', 'on', '--daily-runs', '0', '--max-parallel', 'none'],
+    ['--approval', 'require_human'],
     ['--dark-launch', '0', '--approval-seconds', '10', '--deny-tool', 'mcp/*', '--deny-tool', '*', '--allow-tool', 'a'],
     ['--dark-launch', '100', '--approval-seconds', '86400', '--daily-runs', '1000000', '--max-parallel', '10000'],
   ]) {
     t.is(await set(...words), '', words.join(' '))
   }
   for (const [said, ...words] of [
-    [/Choices: "allow", "require-human", "deny"/, '--approval', 'require_human'],
+    [/Choices: "allow", "require-human", "deny"/, '--approval', 'human'],
     [/Choices: "on", "off"/, '--lenser-paused', 'yes'],
     [/0 to 1000000 is needed, not -1/, '--daily-runs=-1'],
     [/0 to 1000000 is needed, not 1000001/, '--daily-runs', '1000001'],
+    [/^--max-parallel: .*0 to 10000 is needed, not -1/, '--max-parallel', '-1'],
+    [/^--max-parallel: .*, not an empty one/, '--max-parallel', ''],
+    [/^--deny-tool: .*, not an empty one/, '--deny-tool', ''],
+    [/^--deny-tool: 256 tools at most/, ...Array.from({ length: 257 }, (_, n) => ['--deny-tool', `t${n}`]).flat()],
     [/0 to 10000 is needed, not 1.5/, '--max-parallel', '1.5'],
     [/0 to 100 is needed, not 101/, '--dark-launch', '101'],
     [/0 to 100 is needed, not none/, '--dark-launch', 'none'],
     [/10 to 86400 is needed, not 9/, '--approval-seconds', '9'],
     [/as in mcp\/read.*not a b/, '--deny-tool', 'a b'],
     [/a \* stands last.*not \*\/read/, '--deny-tool', '*/read'],
-    [/say one of on, off/, '--lenser-paused', 'on', '--lenser-paused', 'off'],
+    [/^--lenser-paused is given once$/, '--lenser-paused', 'on', '--lenser-paused', 'off'],
   ] as const) {
     t.regex(await set(...words), said, words.join(' '))
   }
@@ -509,6 +515,89 @@ test('NR-2: the command line pauses lensers and their runners, and no agent', as
   const help = await createCli(['gateway', 'policy', 'set'], unused, unused).getHelp()
   t.regex(help, /--lenser-paused .*runners are paused/)
   t.notRegex(help, /agent/i)
+})
+
+test('what is no list is not taken twice, whatever its form; lists and flags may be', async (t) => {
+  for (const [option, ...words] of [
+    ['--runner', 'gateway', 'runs', '--runner', 'n', '--runner', 'n'],
+    ['--runner', 'run', '--runner', 'x', '--runner', 'x', '--', 'true'],
+    ['--label', 'run', '--label', 'a', '--label', 'b', '--', 'true'],
+    ['--report', 'run', '--report', 'a', '--report', 'b', '--', 'true'],
+    ['--wait', 'run', '--wait', '1', '--wait', '2', '--', 'true'],
+    ['--approval', 'gateway', 'policy', 'set', '--approval', 'allow', '--approval', 'deny'],
+    ['--daily-runs', 'gateway', 'policy', 'set', '--daily-runs', '1', '--daily-runs', '2'],
+    ['--reason', 'gateway', 'approvals', 'deny', 'x', '--reason', 'a', '--reason', 'b'],
+    ['--name', 'gateway', 'identity', 'init', '--name', 'a', '--name', 'b'],
+    ['--as', 'login', '--dev', '--as', 'a', '--as', 'b'],
+    ['--gateway', 'whoami', '--gateway', 'a', '--gateway', 'b'],
+  ] as const) {
+    t.is(await refusal(...words), `${option} is given once`)
+  }
+  for (const words of [
+    [
+      'run',
+      '--input',
+      'a',
+      '--input',
+      'b',
+      '--output',
+      'c',
+      '--output',
+      'd',
+      '--',
+      'true',
+      '--wait',
+      '1',
+      '--wait',
+      '2',
+    ],
+    ['gateway', 'doctor', '--check', 'clock', '--check', 'bus', '--json', '--json'],
+  ]) {
+    t.is(await refusal(...words), '', words.join(' '))
+  }
+})
+
+test('a value that is refused names the word that it was given for', async (t) => {
+  for (const [said, ...words] of [
+    [/^--before: .*, not x$/, 'gateway', 'runs', '--before', 'x'],
+    [/^--limit: /, 'gateway', 'runs', '--limit', '0'],
+    [/^--wait: /, 'gateway', 'operation', 'x', '--wait', '601'],
+    [/^--runner: a name is not empty$/, 'run', '--runner', '', '--', 'true'],
+    [/^<name>: a name is not empty$/, 'gateway', 'runners', 'bind', ''],
+    [/^--expires-in-days: days are/, 'api-keys', 'create', 'x', '--expires-in-days', '0'],
+  ] as const) {
+    t.regex(await refusal(...words), said, words.join(' '))
+  }
+})
+
+test('what there is none of is called what it was given for', async (t) => {
+  t.is(await refusal('nope'), 'there is no command nope')
+  t.is(await refusal('gateway', 'nope'), 'there is no command nope')
+  t.is(await refusal('gateway', 'runners', 'nightly'), 'there is no command nightly')
+  t.is(await refusal('whoami', 'extra'), 'there is no argument extra')
+  t.is(await refusal('whoami', '--some-thing=1'), 'there is no option --some-thing')
+  t.is(await refusal('gateway', 'approvals', 'deny', 'x', '--watch'), 'there is no option --watch')
+})
+
+test('help calls no number a string', async (t) => {
+  const helpOf = (words: string): Promise<string> =>
+    createCli(
+      words.split(' '),
+      () => t.fail(),
+      () => t.fail() as never,
+    ).getHelp()
+  const set = await helpOf('gateway policy set')
+  for (const option of ['daily-runs', 'max-parallel', 'dark-launch', 'approval-seconds'])
+    t.notRegex(set, new RegExp(`--${option} [^[]*\\[string`), option)
+  t.notRegex(await helpOf('gateway runs'), /--limit [^[]*\[string/)
+  t.notRegex(await helpOf('gateway approvals approve'), /--watch/)
+})
+
+test('a fault of lf’s own is not told as the gateway’s', (t) => {
+  const { code, message, exit } = failureOf(new TypeError('secret'))
+  t.deepEqual([code, exit], ['internal_error', 1])
+  t.regex(message, /^lf itself failed, not the gateway \(TypeError\)/)
+  t.notRegex(message, /secret|incident/)
 })
 
 test('suspend-device takes the --yes that scripts say everywhere', async (t) => {

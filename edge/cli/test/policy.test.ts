@@ -89,10 +89,16 @@ test('the doctor passes where runs go on, warns where each awaits a person, and 
 test('what is not denied by that name is not taken back in silence', (t) => {
   const check = (denied: string[], denyTool: string[], allowTool: string[]) =>
     checkDenials(denied, { denyTool, allowTool })
+  const many = (count: number, chars = 1) => Array.from({ length: count }, (_, n) => `${'t'.repeat(chars)}${n}`)
+  // What is full already can be taken from, and one exchanged for another.
+  t.notThrows(() => check(many(300), [], ['t1']))
+  t.notThrows(() => check(many(200), ['t1', 'other'], ['t2']))
   t.notThrows(() => check([], ['shell', 'mcp/*', 'shell'], []))
   t.notThrows(() => check(['shell', 'mcp/*'], ['net'], ['shell']))
   for (const [denied, denyTool, allowTool, said] of [
     [[], [], ['shell'], /shell is not denied by that name: none is/],
+    [many(200), many(257), [], /^--deny-tool: 257 tools would be denied, 256 are the most; mcp\/\*/],
+    [[], many(30, 100), [], /^--deny-tool: the names of what would be denied take \d+ bytes, 2048 are the most/],
     [['mcp/*'], [], ['mcp/read'], /mcp\/read is not denied by that name: denied are mcp\/\*/],
     [[], ['shell'], ['shell'], /denied and allowed at once/],
   ] as const) {

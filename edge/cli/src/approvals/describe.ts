@@ -2,10 +2,12 @@ import { type Output, plain, tableOf } from '../output.ts'
 import { type Approval, type Approvals, isPending } from '../owner/approvals.ts'
 import { relativeTo, timeOf } from '../times.ts'
 
-const approvalsHeader = ['RUN', 'LABEL', 'DEVICE', 'RUNNER', 'REQUESTED', 'STATE'] as const
+const approvalsHeader = ['RUN', 'LABEL', 'COMMAND', 'DEVICE', 'RUNNER', 'REQUESTED', 'STATE'] as const
+
+const beginningOf = (hash: string): string => `${hash.slice(0, 8)}…`
 
 /** A command as a person knows it again. @param hash SHA-256, base64url */
-export const shortHashOf = (hash: string): string => `command ${hash.slice(0, 8)}…`
+export const shortHashOf = (hash: string): string => `command ${beginningOf(hash)}`
 
 /** What a run is called; without a label, by the beginning of its command's hash. */
 export const titleOf = ({ label, command_hash }: Approval): string => plain(label ?? shortHashOf(command_hash))
@@ -25,6 +27,7 @@ export const stateOf = (approval: Approval, now = Date.now()): string => {
 export const rowOf = (approval: Approval, now = Date.now()): string[] => [
   approval.run_id,
   titleOf(approval),
+  plain(beginningOf(approval.command_hash)),
   plain(approval.device_name),
   plain(approval.runner_name ?? ''),
   relativeTo(approval.requested_at, now),

@@ -7,6 +7,7 @@ import { plain } from '../output.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { deviceMeant } from '../owner/devices.ts'
 import { askWhy } from '../owner/explain.ts'
+import { runMeant } from '../owner/runs.ts'
 
 /** The newest run of this machine. @throws CodedError `usage` where it knows none */
 const ownNewest = (context: Context): string => {
@@ -17,12 +18,14 @@ const ownNewest = (context: Context): string => {
   return run
 }
 
-/** What is not a whole id means a device. @throws CodedError `nothing_to_explain`, `usage` where several are meant */
+/** What is not a whole id means a device, or one of the latest runs. @throws CodedError `nothing_to_explain`, `usage` where several are meant */
 const idOf = async (owner: Owner, given: string): Promise<string> => {
   if (Check(Uuid, given)) return given
-  const device = await deviceMeant(owner, given)
-  if (device !== undefined) return device.device_id
-  const detail = 'runs and submissions are named by their whole id, devices also by name or 8 or more characters of it'
+  const device = await deviceMeant(owner, given, { amongRevoked: true })
+  const id = device?.device_id ?? (await runMeant(owner, given))
+  if (id !== undefined) return id
+  const detail =
+    'the whole id of any; of a device or a late run 8 or more characters that only its id begins with; a device’s name'
   throw new CodedError('nothing_to_explain', `${plain(given)}: ${detail}`)
 }
 

@@ -1,5 +1,5 @@
 import { newUuidV7 } from '@lenserfight/envelope'
-import { type ApprovalDefault, CodedError, exitCodes, reasonOf } from '@lenserfight/schemas'
+import { type ApprovalDefault, CodedError, exitCodes, limits, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { plain } from '../output.ts'
 import { asOwner } from '../owner/connect.ts'
@@ -45,9 +45,20 @@ const approvalDefaultOf = { allow: 'allow', 'require-human': 'require_human', de
   ApprovalDefault
 >
 
+/** What is too much of the denials that there would be, if anything is. */
+const excessOf = (denied: readonly string[], allowed: readonly string[]): string | undefined => {
+  const names = [...new Set(denied)].filter((name) => !allowed.includes(name))
+  if (names.length > limits.deniedTools)
+    return `${names.length} tools would be denied, ${limits.deniedTools} are the most`
+  // As the database has them: with a blank after each comma.
+  const bytes = Buffer.byteLength(`[${names.map((name) => JSON.stringify(name)).join(', ')}]`)
+  if (bytes <= limits.deniedToolsBytes) return undefined
+  return `the names of what would be denied take ${bytes} bytes, ${limits.deniedToolsBytes} are the most`
+}
+
 /**
  * Whether these denials can be added and taken back. Pure; what comes of it is the gateway's to reckon, since others change the list, too.
- * @throws CodedError `usage` where a denial is to be taken back that there is not
+ * @throws CodedError `usage` where a denial is to be taken back that there is not, or there would be too many
  */
 export const checkDenials = (
   denied: readonly string[],
@@ -56,9 +67,14 @@ export const checkDenials = (
   const both = allowTool.find((name) => denyTool.includes(name))
   if (both !== undefined) throw new CodedError('usage', `${plain(both)} is to be denied and allowed at once`)
   const missing = allowTool.find((name) => !denied.includes(name))
-  if (missing === undefined) return
-  const denials = denied.length === 0 ? 'none is' : `denied are ${plain(denied.join(', '))}`
-  throw new CodedError('usage', `${plain(missing)} is not denied by that name: ${denials}`)
+  if (missing !== undefined) {
+    const denials = denied.length === 0 ? 'none is' : `denied are ${plain(denied.join(', '))}`
+    throw new CodedError('usage', `${plain(missing)} is not denied by that name: ${denials}`)
+  }
+  const excess = denyTool.length === 0 ? undefined : excessOf([...denied, ...denyTool], allowTool)
+  if (excess !== undefined) {
+    throw new CodedError('usage', `--deny-tool: ${excess}; mcp/* denies all that begin so, --allow-tool takes one back`)
+  }
 }
 
 /** Members that are named; the others stay. */
@@ -77,6 +93,10 @@ const changesOf = (given: PolicyArguments): Record<string, unknown> => {
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
 }
 
+const isOfTools = ({ denyTool, allowTool }: PolicyArguments): boolean => denyTool.length + allowTool.length > 0
+
+const toolsLine = `Runs under way learn of it within ${limits.permitRenewSeconds} s.`
+
 const isNothing = ({ denyTool, allowTool, ...rest }: PolicyArguments): boolean =>
   denyTool.length + allowTool.length === 0 && Object.values(rest).every((each) => each === undefined)
 
@@ -87,8 +107,9 @@ const isNothing = ({ denyTool, allowTool, ...rest }: PolicyArguments): boolean =
 export const setPolicy = async (context: Context, given: PolicyArguments): Promise<void> => {
   if (isNothing(given)) throw new CodedError('usage', 'say what to set: `lf gateway policy set --help`')
   await asOwner(context, async (owner) => {
-    if (given.allowTool.length > 0) checkDenials((await readPolicy(owner)).settings.denied_tools, given)
+    if (isOfTools(given)) checkDenials((await readPolicy(owner)).settings.denied_tools, given)
     const policy = policyOf(await owner.request('policy_set', { op_id: newUuidV7(), ...changesOf(given) }))
-    context.output.result({ ok: true, ...policy }, describePolicy(policy, context.output))
+    const told = isOfTools(given) ? [toolsLine] : []
+    context.output.result({ ok: true, ...policy }, [...describePolicy(policy, context.output), ...told])
   })
 }

@@ -2,7 +2,7 @@ import type { Context } from '../context.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { findDevice } from '../owner/devices.ts'
 import { findRunner } from '../owner/runners.ts'
-import { listRuns, type RunsQuery } from '../owner/runs.ts'
+import { findRun, listRuns, type RunsQuery } from '../owner/runs.ts'
 import { listLines } from '../runs/describe.ts'
 
 export interface RunsArguments {
@@ -11,16 +11,18 @@ export interface RunsArguments {
   readonly runner?: string | undefined
   readonly state?: 'awaiting' | 'open' | undefined
   readonly limit: number
-  /** A run's id. */
+  /** A run's id, or the beginning of one. */
   readonly before?: string | undefined
 }
 
 const queryOf = async (owner: Owner, args: RunsArguments): Promise<RunsQuery> => ({
   limit: args.limit,
-  ...(args.device === undefined ? {} : { device_id: (await findDevice(owner, args.device)).device_id }),
+  ...(args.device === undefined
+    ? {}
+    : { device_id: (await findDevice(owner, args.device, { amongRevoked: true })).device_id }),
   ...(args.runner === undefined ? {} : { runner_id: (await findRunner(owner, args.runner)).runner_id }),
   ...(args.state === undefined ? {} : { state: args.state }),
-  ...(args.before === undefined ? {} : { before: args.before }),
+  ...(args.before === undefined ? {} : { before: await findRun(owner, args.before) }),
 })
 
 /** `lf gateway runs`: what the account asked to run, newest first, and what came of it. */

@@ -11,7 +11,6 @@ import {
   reachGateway,
   type Verdict,
 } from '@lenserfight/daemon/checks'
-import { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { findProjectSecrets } from '../project/config.ts'
 import { type Facts, gatherFacts } from './facts.ts'
@@ -33,7 +32,11 @@ const checkTransport = async (
   { signal, deadlineMs }: { signal: AbortSignal; deadlineMs: number },
 ): Promise<Verdict> => {
   const { descriptor } = facts
-  if (descriptor === undefined) throw new CodedError('descriptor_missing')
+  // Signing in makes one known. That is said here, where nothing else is known of what somebody wants.
+  if (descriptor === undefined) {
+    const fix = 'Run `lf login`: with --gateway FILE, its descriptor, or --dev at a local stack.'
+    return { ok: false, code: 'descriptor_missing', detail: 'this machine knows no gateway yet', fix }
+  }
   // What no daemon listens on yet is judged by what one would listen on.
   await resolveBind(context.edge.bind)
   const [connectMs, status] = await Promise.all([

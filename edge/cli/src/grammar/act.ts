@@ -16,6 +16,9 @@ export const asVoid =
     return undefined
   }
 
+/** A value that is refused, as it is quoted. */
+export const shown = (text: string): string => (text === '' ? 'an empty one' : text)
+
 /** A number of seconds that somebody is ready to wait. */
 export const seconds = (value: number): number => {
   if (!(value >= 0 && value <= 600)) throw new RangeError('seconds are a number from 0 to 600')
@@ -40,7 +43,7 @@ const idForm = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 /** An id as the gateway gives them. */
 export const id = (value: string): string => {
-  if (!idForm.test(value)) throw new RangeError(`an id is needed, as the gateway gives them, not ${value}`)
+  if (!idForm.test(value)) throw new RangeError(`an id is needed, as the gateway gives them, not ${shown(value)}`)
   return value
 }
 

@@ -17,7 +17,10 @@ export const approvalCommands = (gateway: Argv, choose: Choose): Argv =>
     'Runs that await your approval',
     (approvals) =>
       approvals
-        .option('watch', { type: 'boolean', default: false, describe: 'Show them as they come, until Ctrl-C' })
+        .option('watch', {
+          ...{ type: 'boolean', default: false, global: false },
+          describe: 'Show them as they come, until Ctrl-C',
+        })
         .command(
           'approve <run>',
           'Let a run go on',

@@ -43,6 +43,9 @@ export const configCommands = (cli: Argv, choose: Choose): Argv =>
           unset.positional('name', nameOption).example('$0 config unset runner', 'as if it had never been set'),
         ({ name }) => choose(asVoid(async (context) => (await load()).setConfig(context, name, undefined))),
       )
+      .epilog(
+        'The file is looked for from this folder upwards: to the root of its Git repository; outside of one to your home; outside of that here alone. A new one is made at the last of these folders.',
+      )
       .demandCommand(1, 'Say which command.')
       .example('$0 config set runner nightly', 'what `lf run` here runs as'),
   )

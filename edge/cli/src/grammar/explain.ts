@@ -10,7 +10,8 @@ export const explainCommand = (gateway: Argv, choose: Choose): Argv =>
       explain
         .positional('id', {
           type: 'string',
-          describe: 'A run’s, a submission’s or a device’s id, or a device’s name; else this machine’s newest run',
+          describe:
+            'A run’s, a submission’s or a device’s id, of a run or a device also the beginning, or a device’s name; else this machine’s newest run',
         })
         .example('$0 gateway explain 019d3c5e-77a1-7000-8000-3f1b6a2d9c04', 'each rule, and the first that failed')
         .example('$0 gateway explain build-server', 'a device, by its name')

@@ -1,13 +1,14 @@
 import { deniedToolPattern, limits } from '@lenserfight/schemas'
 import type { Argv } from 'yargs'
-import { asVoid, type Choose, id as idForm } from './act.ts'
+import { asVoid, type Choose, id as idForm, shown } from './act.ts'
 
 const wholeNumber =
   (least: number, most: number) =>
-  (text: string): number => {
+  (given: unknown): number => {
+    const text = String(given)
     const value = Number(text)
     if (!/^\d{1,9}$/.test(text) || value < least || value > most) {
-      throw new RangeError(`a whole number from ${least} to ${most} is needed, not ${text}`)
+      throw new RangeError(`a whole number from ${least} to ${most} is needed, not ${shown(text)}`)
     }
     return value
   }
@@ -15,47 +16,55 @@ const wholeNumber =
 /** A whole number, or `none` for no bound. */
 const bound =
   (most: number) =>
-  (text: string): number | null =>
-    text === 'none' ? null : wholeNumber(0, most)(text)
+  (given: unknown): number | null =>
+    given === 'none' ? null : wholeNumber(0, most)(given)
 
 const mostDailyRuns = 1_000_000
 const mostParallelRuns = 10_000
 const leastApprovalSeconds = 10
 
 const toolForm = new RegExp(deniedToolPattern)
-const tools = (names: readonly string[]): string[] =>
-  names.map((name) => {
+const tools = (names: readonly string[]): string[] => {
+  if (new Set(names).size > limits.deniedTools) throw new RangeError(`${limits.deniedTools} tools at most`)
+  return names.map((name) => {
     if (toolForm.test(name)) return name
     throw new RangeError(
-      `a tool has a name as in mcp/read, or mcp/* for all that begin so (a * stands last), not ${name}`,
+      `a tool has a name as in mcp/read, or mcp/* for all that begin so (a * stands last), not ${shown(name)}`,
     )
   })
+}
 const toolOption = { type: 'string', requiresArg: true, array: true, nargs: 1, default: [], coerce: tools } as const
 const text = { type: 'string', requiresArg: true } as const
+/** Of no type, so that help does not call a number a string. */
+const number = { requiresArg: true } as const
+
+const approvalWords = ['allow', 'require-human', 'deny'] as const
+/** Reasons and JSON have `require_human`: it is taken, too. */
+const approvalWord = (word: string) => word.replaceAll('_', '-') as (typeof approvalWords)[number]
 
 const setOptions = (set: Argv) =>
   set
     .option('approval', {
-      ...{ requiresArg: true, choices: ['allow', 'require-human', 'deny'] as const },
+      ...{ requiresArg: true, choices: approvalWords, coerce: approvalWord },
       describe: 'What becomes of a run that nothing else stops',
     })
     .option('lenser-paused', {
       ...{ requiresArg: true, choices: ['on', 'off'] as const },
       describe: 'Whether the lenser’s runners are paused: nothing runs, and nothing is attested',
     })
-    .option('daily-runs', { ...text, coerce: bound(mostDailyRuns), describe: 'Runs a day (UTC); none: no bound' })
+    .option('daily-runs', { ...number, coerce: bound(mostDailyRuns), describe: 'Runs a day (UTC); none: no bound' })
     .option('max-parallel', {
-      ...text,
+      ...number,
       coerce: bound(mostParallelRuns),
       describe: 'Runs at the same time; none: no bound',
     })
     .option('dark-launch', {
-      ...text,
+      ...number,
       coerce: wholeNumber(0, 100),
       describe: 'Of how many workflows in a hundred runs are let through',
     })
     .option('approval-seconds', {
-      ...text,
+      ...number,
       coerce: wholeNumber(leastApprovalSeconds, limits.approvalMaxSeconds),
       describe: 'How long a run awaits a person',
     })
@@ -64,12 +73,6 @@ const setOptions = (set: Argv) =>
       describe: 'A tool that no run may use; mcp/*: all that begin so; case counts; may be given again',
     })
     .option('allow-tool', { ...toolOption, describe: 'Take a denial back; may be given again' })
-    .check(({ approval, lenserPaused }) => {
-      for (const given of [approval, lenserPaused]) {
-        if (Array.isArray(given)) throw new RangeError(`say one of ${given.join(', ')}`)
-      }
-      return true
-    })
     .example('$0 gateway policy set --approval require-human', 'each run awaits `lf gateway approvals`')
     .example('$0 gateway policy set --lenser-paused on', 'nothing runs until it is off again')
     .example('$0 gateway policy set --daily-runs 50 --max-parallel 2', 'none takes a bound away')
@@ -109,11 +112,5 @@ export const policyCommands = (gateway: Argv, choose: Choose): Argv =>
       })
       .demandCommand(1, 'Say which command.')
       .example('$0 gateway policy show', 'and what is used up of it today')
-      .check(({ approval, lenserPaused }) => {
-        for (const given of [approval, lenserPaused]) {
-          if (Array.isArray(given)) throw new RangeError(`say one of ${given.join(', ')}`)
-        }
-        return true
-      })
       .example('$0 gateway policy set --approval require-human', 'ask me before each run'),
   )

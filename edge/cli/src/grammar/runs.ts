@@ -1,12 +1,19 @@
 import { limits } from '@lenserfight/schemas'
 import type { Argv } from 'yargs'
-import { asVoid, type Choose, id as idForm } from './act.ts'
+import { asVoid, type Choose, shown } from './act.ts'
 
-const limit = (text: string): number => {
+const limit = (given: unknown): number => {
+  const text = String(given)
   const value = Number(text)
   if (!/^\d{1,4}$/.test(text) || value < 1 || value > limits.runsPerAnswer)
-    throw new RangeError(`a limit is a whole number from 1 to ${limits.runsPerAnswer}, not ${text}`)
+    throw new RangeError(`a limit is a whole number from 1 to ${limits.runsPerAnswer}, not ${shown(text)}`)
   return value
+}
+/** The beginning of a run's id, or all of it. */
+const runForm = (given: string): string => {
+  if (!/^[0-9a-f-]{8,36}$/.test(given))
+    throw new RangeError(`a run’s id is needed, or the beginning of one, not ${shown(given)}`)
+  return given
 }
 const text = { type: 'string', requiresArg: true } as const
 const flag = { type: 'boolean', default: false } as const
@@ -25,8 +32,12 @@ export const runsCommand = (gateway: Argv, choose: Choose): Argv =>
           ...flag,
           describe: 'Those that hold a place among the runs at once: under way, or awaiting approval',
         })
-        .option('limit', { ...text, default: '20', coerce: limit, describe: 'How many at most' })
-        .option('before', { ...text, coerce: idForm, describe: 'Those older than this run' })
+        .option('limit', { requiresArg: true, default: 20, coerce: limit, describe: 'How many at most' })
+        .option('before', {
+          ...text,
+          coerce: runForm,
+          describe: 'Those older than this run: its id, or 8 or more characters that only its id begins with',
+        })
         .check(({ awaiting, open }) => {
           if (awaiting && open) throw new RangeError('--awaiting and --open exclude each other')
           return true

@@ -50,7 +50,8 @@ export const isPending = ({ decision, expires_at }: Approval, now = Date.now()):
 
 /** How many of the account's newest runs the beginning of an id is looked for among. */
 const newestRuns = 200
-const whatIsMeant = 'a run’s id, or its first 8 characters or more; `lf gateway approvals` lists those that wait'
+const whatIsMeant =
+  'a run’s id, or its first 8 characters and as many more as tell it from others; `lf gateway approvals` lists those that wait'
 
 /** What is said of a run that is in no list of approvals: as what it is, if it is one of the account's. */
 const unlisted = async (owner: Owner, given: string): Promise<CodedError> => {

@@ -11,7 +11,7 @@ const Device = Type.Object({
   name: Type.String(),
   device_type: Type.String(),
   os: Type.String(),
-  trust_level: Type.Union(deviceLevels.map((level) => Type.Literal(level))),
+  trust_level: Type.Enum([...deviceLevels]),
   trust_reason: Type.Optional(Nullable(Type.String())),
   /** Since when it is unhealthy, suspended or not. */
   unhealthy_since: Type.Optional(Nullable(Type.Number())),
@@ -39,18 +39,30 @@ export const listDevices = async (owner: Owner, trust?: DeviceLevel): Promise<{ 
   return { devices, more: more === true }
 }
 
-const whatIsMeant = 'an id, its first 8 characters or more, or the name of one that is not revoked'
+const whatIsMeant =
+  'an id, its first 8 characters and as many more as tell it from others, or the name of one that is not revoked'
 
 /** A revoked device's name is free for another. */
 const livingName = ({ name, trust_level }: Device): string | undefined => (trust_level === 'revoked' ? undefined : name)
 
+/** Where something is only looked at, a revoked device's name means it, if no living device has it. */
+interface Among {
+  readonly amongRevoked?: boolean
+}
+
 /**
- * The one device that an id, a unique beginning of one (8 characters or more), or the name of a living device means, if any does.
+ * The one of these devices that an id, a unique beginning of one (8 characters or more), or the name of a living device means, if any does.
  * @throws CodedError `usage` where several are meant
  */
-export const deviceMeant = async (owner: Owner, given: string): Promise<Device | undefined> => {
-  const { devices } = await listDevices(owner)
-  const meant = meantBy(devices, given, { idOf: (each) => each.device_id, nameOf: livingName })
+export const deviceAmong = (
+  devices: readonly Device[],
+  given: string,
+  { amongRevoked = false }: Among = {},
+): Device | undefined => {
+  const by = (nameOf: (each: Device) => string | undefined) =>
+    meantBy(devices, given, { idOf: (each) => each.device_id, nameOf })
+  const living = by(livingName)
+  const meant = living.length === 0 && amongRevoked ? by(({ name }) => name) : living
   if (meant.length <= 1) return meant[0]
   throw severalMeant(
     given,
@@ -58,9 +70,13 @@ export const deviceMeant = async (owner: Owner, given: string): Promise<Device |
   )
 }
 
+/** The same of all of the owner's. @throws CodedError as `deviceAmong` does */
+export const deviceMeant = async (owner: Owner, given: string, among: Among = {}): Promise<Device | undefined> =>
+  deviceAmong((await listDevices(owner)).devices, given, among)
+
 /** The one device that is meant. @throws CodedError `device_not_found`, what `deviceMeant` throws */
-export const findDevice = async (owner: Owner, given: string): Promise<Device> => {
-  const found = await deviceMeant(owner, given)
+export const findDevice = async (owner: Owner, given: string, among: Among = {}): Promise<Device> => {
+  const found = await deviceMeant(owner, given, among)
   if (found === undefined) throw new CodedError('device_not_found', `${plain(given)}: ${whatIsMeant}`)
   return found
 }

@@ -35,7 +35,7 @@ export const runnersOf = ({ runners, more }: Readonly<Record<string, unknown>>):
 /** The owner's runners with the devices that they are bound to. */
 export const listRunners = async (owner: Owner): Promise<Runners> => runnersOf(await owner.request('runners', {}))
 
-const whatIsMeant = 'a name, an id, or its first 8 characters or more; `lf gateway runners` lists them'
+const whatIsMeant = 'a name, an id, or its first 8 characters and as many more as tell it from others'
 
 /**
  * The one runner that a name, an id, or a unique beginning of an id (8 characters or more) means.

@@ -1,6 +1,7 @@
 import {
   CodedError,
   executionLevels,
+  limits,
   Nullable,
   policyReasons,
   policyVerdicts,
@@ -8,7 +9,9 @@ import {
   Uuid,
 } from '@lenserfight/schemas'
 import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
+import { plain } from '../output.ts'
 import type { Owner } from './connect.ts'
+import { meantBy, severalMeant } from './find.ts'
 
 const Time = Nullable(Type.Number())
 const Run = Type.Object({
@@ -66,3 +69,26 @@ export const runsOf = ({ runs, more, next }: Readonly<Record<string, unknown>>):
 /** The account's runs, newest first. */
 export const listRuns = async (owner: Owner, query: RunsQuery): Promise<Runs> =>
   runsOf(await owner.request('runs', { ...query }))
+
+/** The run that a beginning of its id (8 characters or more) means, if any does. @throws CodedError `usage` where several are meant */
+export const runAmong = (runs: readonly Run[], given: string): string | undefined => {
+  const meant = meantBy(runs, given, { idOf: (each) => each.run_id }).map(({ run_id }) => run_id)
+  if (meant.length <= 1) return meant[0]
+  throw severalMeant(given, meant)
+}
+
+/**
+ * The id of the run that is meant: a whole one as it stands, else what is meant among the account's latest runs.
+ * @throws CodedError `usage` where several are meant
+ */
+export const runMeant = async (owner: Owner, given: string): Promise<string | undefined> =>
+  Check(Uuid, given) ? given : runAmong((await listRuns(owner, { limit: limits.runsPerAnswer })).runs, given)
+
+const whatIsMeant = `a run’s id, or its first 8 characters and as many more as tell it from the latest ${limits.runsPerAnswer} runs`
+
+/** The run that is meant. @throws CodedError `unknown_run`, what `runMeant` throws */
+export const findRun = async (owner: Owner, given: string): Promise<string> => {
+  const found = await runMeant(owner, given)
+  if (found === undefined) throw new CodedError('unknown_run', `${plain(given)}: ${whatIsMeant}`)
+  return found
+}

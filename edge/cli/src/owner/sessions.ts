@@ -32,7 +32,8 @@ export const listSessions = async (owner: Owner): Promise<{ sessions: AccountSes
 export const isLiving = ({ revoked_at, expires_at }: AccountSession, now = Date.now()): boolean =>
   revoked_at === null && expires_at * 1000 > now
 
-const whatIsMeant = 'an id, its first 8 characters or more, or an API key’s name, as `lf api-keys` lists them'
+const whatIsMeant =
+  'an id, its first 8 characters and as many more as tell it from others, or an API key’s name, as `lf api-keys` lists them'
 
 /** A part of an id that is long enough to mean one. */
 const partForm = /^[0-9a-f]{8}[0-9a-f-]{0,28}$/

@@ -21,7 +21,8 @@ const lateAfter = (code: ReasonCode, ms: number, signal: AbortSignal): Promise<F
 const failedBy = (error: unknown): Failed => {
   if (error instanceof CodedError) return asFailed(error)
   // A diagnosis that dies of what it finds helps nobody; what went wrong is named by its kind alone.
-  return { ok: false, code: 'internal_error', detail: error instanceof Error ? error.name : 'unknown' }
+  const detail = error instanceof Error ? error.name : 'unknown'
+  return { ok: false, code: 'internal_error', detail, fix: 'lf itself failed, not the gateway: please report it.' }
 }
 
 const runCheck = async ({ name, late, ask }: Check, deadlineMs: number): Promise<CheckResult> => {
