@@ -44,6 +44,11 @@ test.serial('PE-3: what the policy denies does not run, exits 5, and nothing of 
   const ran = await machine.lf(['run', '--', 'touch', 'denied'])
   t.is(ran.code, 5, ran.stderr)
   t.regex(ran.stderr, /^policy_denied: .*approval_default_deny/m)
+  const told = await machine.lf(['run', '--json', '--', 'touch', 'denied'])
+  const said = JSON.parse(told.stderr.trim().split('\n').at(-1) ?? '') as Record<string, unknown>
+  t.like(said, { ok: false, code: 'policy_denied', reason: 'approval_default_deny', taken_back: null })
+  const [newest] = await rowsOf(stack, 'SELECT id FROM execution.runs ORDER BY id DESC LIMIT 1')
+  t.deepEqual([{ id: said.run_id }], [newest])
   t.false(existsSync(join(machine.home, 'denied')))
   t.is(await countOf(stack, 'execution.attestations'), before)
   await setPolicy(machine, '--approval', 'allow', '--lenser-paused', 'on')
@@ -101,6 +106,9 @@ test.serial('a run that awaits a person runs once approved, and not when denied,
   const left = machine.lfStarted(['run', '--', 'touch', 'left'])
   const given = await machine.lf(['run', '--approval-wait', '0', '--', 'touch', 'given'])
   t.is(given.code, 5)
+  const toldAs = await machine.lf(['run', '--json', '--approval-wait', '0', '--', 'touch', 'given'])
+  const word = JSON.parse(toldAs.stderr.trim().split('\n').at(-1) ?? '') as Record<string, unknown>
+  t.like(word, { code: 'approval_required', reason: 'approval_default_require_human', taken_back: true })
   t.regex(given.stderr, /^approval_required: .*Start it anew/m, 'nobody can answer this one any more')
 
   const [yes, no, gone] = await Promise.all([approved, denied, left].map(({ said }) => awaited(said)))

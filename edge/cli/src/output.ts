@@ -106,6 +106,18 @@ const shellExits: Partial<Record<ReasonCode, number>> = { command_not_found: 127
 const ownFailure = (cause: unknown): string =>
   `lf itself failed, not the gateway (${cause instanceof Error ? cause.name : 'unknown'}). That is a fault of lf: please report it.`
 
+/** A failure with what programs are told of it besides. */
+export class FailureWith extends CodedError {
+  readonly facts: Readonly<Record<string, unknown>>
+  constructor({ code, detail, cause }: CodedError, facts: Readonly<Record<string, unknown>>) {
+    super(code, detail, { cause })
+    this.facts = facts
+  }
+}
+/** What programs are told of a failure besides. */
+export const factsOf = (error: unknown): Readonly<Record<string, unknown>> =>
+  error instanceof FailureWith ? error.facts : {}
+
 /** What a failure is told as: its code first, then the sentence that ends with what to do. */
 export const failureOf = (error: unknown): { code: ReasonCode; message: string; exit: number } => {
   const code = error instanceof CodedError ? error.code : 'internal_error'
@@ -120,6 +132,6 @@ export const failureOf = (error: unknown): { code: ReasonCode; message: string; 
 export const tellFailure = (output: Output, error: unknown): number => {
   const { code, message, exit } = failureOf(error)
   output.note(`${output.bad(code)}: ${message}`)
-  if (output.json) output.result({ ok: false, code, message }, [])
+  if (output.json) output.result({ ok: false, code, message, ...factsOf(error) }, [])
   return exit
 }

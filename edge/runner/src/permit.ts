@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { RunRefused } from '@lenserfight/daemon/client'
 import { CodedError, limits, type ReasonCode, type RunFile } from '@lenserfight/schemas'
 import { type Answer, type Connection, persist } from './connection.ts'
 import { hashCommand, hashFile } from './hash.ts'
@@ -158,10 +159,11 @@ const awaitAnswer = async (connection: Connection, runId: string, request: Permi
 }
 
 /** The same; a run that is not waited for to its end is taken back. */
-const awaitApproval = async (connection: Connection, runId: string, request: PermitRequest): Promise<Answer> => {
+const awaitApproval = async (connection: Connection, awaited: RunRefused, request: PermitRequest): Promise<Answer> => {
+  const { runId } = awaited
   const { signal, approvalMs, onGivenUp = () => {} } = request
   try {
-    if (approvalMs === 0) throw new CodedError('approval_required', runId)
+    if (approvalMs === 0) throw awaited
     return await Promise.race([awaitAnswer(connection, runId, request), endOf(signal)])
   } catch (error) {
     const isOver = error instanceof CodedError && !signal?.aborted && over.includes(error.code)
@@ -170,9 +172,9 @@ const awaitApproval = async (connection: Connection, runId: string, request: Per
   }
 }
 
-/** What is thrown of a run that awaits a person: which one. */
-const awaitedOf = (error: unknown): string | undefined =>
-  error instanceof CodedError && error.code === 'approval_required' ? error.detail : undefined
+/** What is thrown of a run that awaits a person. */
+const isAwaited = (error: unknown): error is RunRefused =>
+  error instanceof RunRefused && error.code === 'approval_required'
 
 /**
  * Asks for a run.
@@ -197,8 +199,7 @@ export const askPermit = async (
     return { asked, permit: permitOf(await first) }
   } catch (error) {
     signal?.throwIfAborted()
-    const runId = awaitedOf(error)
-    if (runId === undefined) throw error
-    return { asked, permit: permitOf(await awaitApproval(connection, runId, request)) }
+    if (!isAwaited(error)) throw error
+    return { asked, permit: permitOf(await awaitApproval(connection, error, request)) }
   }
 }

@@ -6,7 +6,7 @@ import { executionLevels, reasonOf } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { openDaemon } from '../daemon.ts'
 import { noDashes } from '../grammar/run.ts'
-import { failureOf, jsonOf, plain } from '../output.ts'
+import { factsOf, failureOf, jsonOf, plain } from '../output.ts'
 import type { RunArguments } from '../run/arguments.ts'
 import { attest } from '../run/attest.ts'
 import { type CommandEnd, checkCommand, exitCodeOf, runCommand } from '../run/command.ts'
@@ -149,7 +149,7 @@ export const run = async (context: Context, args: RunArguments): Promise<number>
   const notRun = (error: unknown): never => {
     // Whoever reads the report must not take that of an earlier run for this one's.
     if (args.report !== undefined)
-      writeReport(context, args, { ok: false, state: 'not_run', code: failureOf(error).code })
+      writeReport(context, args, { ok: false, state: 'not_run', code: failureOf(error).code, ...factsOf(error) })
     if (error instanceof Interrupted) return dieBy(error.signal)
     throw error
   }

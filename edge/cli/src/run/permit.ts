@@ -9,11 +9,12 @@ import {
   openRunner,
   type Run,
   type Runner,
+  RunRefused,
 } from '@lenserfight/runner'
 import { shortHashOf } from '../approvals/describe.ts'
 import type { Context } from '../context.ts'
 import { enrolledHere, whyGone } from '../daemon.ts'
-import { plain, timeOf, wordOf } from '../output.ts'
+import { FailureWith, plain, timeOf, wordOf } from '../output.ts'
 import { runnerNamed } from '../owner/runner-named.ts'
 import { sayIfSlow } from '../waiting.ts'
 import type { RunArguments } from './arguments.ts'
@@ -97,6 +98,14 @@ const unboundLine = (runner: string): string =>
   `lf: runner ${plain(runner)} is not bound to this machine, so this run reaches device_verified at most. To bind it here: ` +
   `\`lf gateway runners bind ${wordOf(runner)}\`.`
 
+/** A refusal with its run, for programs: which, why, and whether it is taken back (null where none awaited anybody). */
+const withRun = (error: unknown, left: GivenUp | undefined): unknown => {
+  if (!(error instanceof CodedError) || error instanceof Interrupted) return error
+  const { runId, reason } = error instanceof RunRefused ? error : { runId: left?.runId, reason: undefined }
+  if (runId === undefined) return error
+  return new FailureWith(error, { run_id: runId, reason: reason ?? null, taken_back: left?.isKept ?? null })
+}
+
 const slowLine = `lf: no permit for this run yet; waiting up to ${permitSeconds} s. Nothing has run, and Ctrl-C leaves it so.`
 
 /** A permitted run, and the conversation to close when all is said of it. */
@@ -119,6 +128,7 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
   const named = args.runner === undefined ? context.project().config.runner : await runnerNamed(context, args.runner)
   let runner: Runner | undefined
   let hasBegun = false
+  let left: GivenUp | undefined
   const close = (): void => runner?.close()
   const wait = createWait()
   try {
@@ -136,6 +146,7 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
           if (!output.json) output.note(awaitingLine(awaiting, args.command))
         },
         onGivenUp: (given) => {
+          left = given
           if (!output.json) output.note(leftLine(given))
         },
         signal: wait.signal,
@@ -156,6 +167,6 @@ export const permitRun = async (context: Context, args: RunArguments): Promise<P
     return { run, begin, close }
   } catch (error) {
     close()
-    throw whyGone(context, toldHere(context, error))
+    throw withRun(whyGone(context, toldHere(context, error)), left)
   }
 }

@@ -8,6 +8,7 @@ import type { Presence } from '../presence.ts'
 import type { Methods } from '../socket/server.ts'
 import type { Awaited } from './awaited.ts'
 import { type BookedRun, type Permitted, type RunBook, readPermitted } from './book.ts'
+import { RunRefused } from './refused.ts'
 import type { Live, Runs } from './runs.ts'
 import { type Stopwatch, startStopwatch } from './stopwatch.ts'
 import { deniedBy, readWord, refusalOf } from './verdict.ts'
@@ -50,8 +51,9 @@ const asAnswer = (live: Live) => ({
 /** @throws CodedError the code that a verdict is told as where nothing has run yet */
 const checkBefore = (runId: string, live: Live): void => {
   const code = refusalOf(live)
-  if (code === 'approval_required') throw new CodedError(code, runId)
-  if (code !== undefined) throw new CodedError(code, code === live.reason ? undefined : live.reason)
+  if (code === undefined) return
+  const detail = code === 'approval_required' ? runId : code === live.reason ? undefined : live.reason
+  throw new RunRefused(code, { runId, reason: live.reason }, detail)
 }
 /** @throws CodedError `run_ended`, `run_withdrawn` */
 const checkOpen = (run: BookedRun | undefined): void => {

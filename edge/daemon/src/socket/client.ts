@@ -1,5 +1,6 @@
 import { createConnection, type Socket } from 'node:net'
 import { CodedError } from '@lenserfight/schemas'
+import { RunRefused } from '../runs/refused.ts'
 import { createLineSplitter } from './lines.ts'
 import { type MethodName, type MethodParams, parseResponse, type SocketResponse, socketLimits } from './protocol.ts'
 
@@ -23,6 +24,11 @@ export interface DaemonClient {
 
 const unreachable = (detail: string, cause?: unknown): CodedError =>
   new CodedError('daemon_unreachable', detail, cause === undefined ? undefined : { cause })
+
+const errorOf = ({ code, detail, run_id: runId, reason }: SocketResponse & { ok: false }): CodedError =>
+  typeof runId === 'string' && typeof reason === 'string'
+    ? new RunRefused(code, { runId, reason }, detail)
+    : new CodedError(code, detail)
 
 const open = (path: string): Promise<Socket> =>
   new Promise((resolve, reject) => {
@@ -91,7 +97,7 @@ export const connectDaemon = async (path: string): Promise<DaemonClient> => {
       const line = `${JSON.stringify({ id: lastId, method, params })}\n`
       const response = await send(lastId, line, timeout_ms + approval_timeout_ms + answerMs)
       if (response instanceof CodedError) throw response
-      if (!response.ok) throw new CodedError(response.code, response.detail)
+      if (!response.ok) throw errorOf(response)
       return response.result
     },
     isOpen: () => !socket.destroyed,

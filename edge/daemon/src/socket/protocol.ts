@@ -68,7 +68,15 @@ export type SocketRequest = { [N in MethodName]: { id: RequestId; method: N; par
 
 export type SocketResponse =
   | { readonly id: RequestId | null; readonly ok: true; readonly result: Readonly<Record<string, unknown>> }
-  | { readonly id: RequestId | null; readonly ok: false; readonly code: ReasonCode; readonly detail?: string }
+  | {
+      readonly id: RequestId | null
+      readonly ok: false
+      readonly code: ReasonCode
+      readonly detail?: string
+      /** Of a run that may not begin. */
+      readonly run_id?: string
+      readonly reason?: string
+    }
 
 const refusal = (id: RequestId | null, detail: string): SocketResponse => ({ id, ok: false, code: 'usage', detail })
 

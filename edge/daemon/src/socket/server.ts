@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { codeOf, type Logger } from '@lenserfight/runtime'
 import { CodedError } from '@lenserfight/schemas'
 import { rememberFile } from '../own-file.ts'
+import { RunRefused } from '../runs/refused.ts'
 import { createLineSplitter } from './lines.ts'
 import { type MethodName, type MethodParams, parseRequest, type SocketResponse, socketLimits } from './protocol.ts'
 
@@ -86,7 +87,8 @@ const serveConnection = (socket: Socket, methods: Methods, logger: Logger): void
       const code = codeOf(error)
       if (code === 'internal_error') logger.error({ event: 'request_failed', method, err: error }, 'a request failed')
       const detail = error instanceof CodedError ? error.detail : undefined
-      return { id, ok: false, code, ...(detail === undefined ? {} : { detail }) }
+      const run = error instanceof RunRefused ? { run_id: error.runId, reason: error.reason } : {}
+      return { id, ok: false, code, ...(detail === undefined ? {} : { detail }), ...run }
     }
   }
 
