@@ -199,7 +199,7 @@ export class Machine {
     code: string | null
     trust_level: string | null
     last_heartbeat_at: number | null
-    outbox: { open: number; in_flight: number }
+    outbox: { open: number; unwanted: number; in_flight: number }
   }> {
     return this.askDaemon('status', {})
   }

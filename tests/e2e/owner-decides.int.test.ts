@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
+import { openStore } from '@lenserfight/daemon/client'
 import type { Stack } from '@lenserfight/local/stack'
 import { testStack } from '@lenserfight/testkit/stack'
 import anyTest, { type TestFn } from 'ava'
@@ -380,6 +381,40 @@ test.serial(
       ['killed', 'leaves', 'stays'].map((name) => existsSync(join(machine.home, name))),
       [false, false, true],
     )
+  },
+)
+
+test.serial(
+  'law 2: a run whose daemon dies before it is answered, after whoever asked gave up, is taken back by the next daemon',
+  async (t) => {
+    const { machine, stack } = t.context
+    t.deepEqual(await waitingOf(machine), [])
+    await machine.ask('gateway', 'policy', 'set', '--approval', 'require-human')
+    const evaluator = stack.workers('trust-evaluator')[0]?.pid as number
+    process.kill(evaluator, 'SIGSTOP')
+    try {
+      const run = { command_hash: 'A'.repeat(43), inputs: [], label: 'orphan' }
+      await t.throwsAsync(machine.askDaemon('run.permit', { run, timeout_ms: 1_000 }), { code: 'answer_timeout' })
+      await machine.end('SIGKILL')
+    } finally {
+      process.kill(evaluator, 'SIGCONT')
+    }
+    let orphan: string | undefined
+    await until(async () => {
+      orphan = (await waitingOf(machine))[0]?.run_id
+      return orphan !== undefined
+    }, 'that the gateway has it await a person')
+    await machine.serve()
+    await untilTakenBack(machine, orphan as string)
+    const { used } = await machine.ask<{ used: object }>('gateway', 'policy', 'show')
+    t.like(used, { parallel_runs: 0 }, 'it holds no place')
+    const store = openStore(join(machine.state, 'state.db'))
+    const asked = store.get<{ op_id: string }>(
+      `SELECT op_id FROM operations WHERE kind = 'run_start' ORDER BY rowid DESC LIMIT 1`,
+    )
+    store.close()
+    const told = (await machine.lf(['gateway', 'operation', asked?.op_id ?? ''])).stdout
+    t.regex(told, /^run_start {2}done, sent .*\nNobody waits for its result any more: .* taken back\.\n/)
   },
 )
 

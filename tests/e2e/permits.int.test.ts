@@ -383,18 +383,21 @@ test.serial(
 )
 
 test.serial(
-  'a run is asked for as long as somebody waits for it: a permit that comes when all have left takes a place and runs nothing',
+  'a run that nobody waits for any more is asked about until its result is known; its permit is taken back and runs nothing',
   async (t) => {
     const { stack, machine } = t.context
     const run = { command_hash: hashCommand(['agent']), inputs: [] }
     const newest = (count: number) => {
       const store = openStore(join(machine.state, 'state.db'))
-      const rows = store.all<{ state: string; attempts: number }>(
-        `SELECT state, attempts FROM operations WHERE kind = 'run_start' ORDER BY rowid DESC LIMIT ?`,
+      const rows = store.all<{ state: string; attempts: number; unwanted: number; run_id: string; back: number }>(
+        `SELECT o.state, o.attempts, o.unwanted, o.outcome ->> '$.result.run_id' AS run_id,
+                EXISTS (SELECT 1 FROM operations w WHERE w.kind = 'run_withdraw' AND w.state = 'done'
+                           AND w.body ->> '$.run_id' = o.outcome ->> '$.result.run_id') AS back
+           FROM operations o WHERE o.kind = 'run_start' ORDER BY o.rowid DESC LIMIT ?`,
         count,
       )
       store.close()
-      return rows.map(({ state, attempts }) => ({ state, attempts }))
+      return rows
     }
     const goOn = silence(stack)
     t.teardown(goOn)
@@ -406,20 +409,30 @@ test.serial(
     await until(async () => Number(newest(1)[0]?.attempts) >= 2, 'another try')
     client.close()
     await left
-    await until(async () => newest(1)[0]?.state === 'failed', 'that it is given up')
+    await until(async () => newest(1)[0]?.unwanted === 1, 'that it is given up')
     const gone = newest(2)
-    t.deepEqual(
-      gone.map(({ state }) => state),
-      ['failed', 'failed'],
-    )
+    t.true(gone.every(({ unwanted, run_id }) => unwanted === 1 && run_id === null))
+    t.like((await machine.status()).outbox, { unwanted: 2 })
+    t.regex((await machine.lf(['gateway', 'status'])).stdout, /\(of 2 nobody waits for it any more\)/)
+    await until(async () => newest(2).some(({ attempts }, n) => attempts > Number(gone[n]?.attempts)), 'more tries')
     const wanted = machine.askDaemon('run.permit', { run, timeout_ms: 60_000 })
-    await until(
-      async () => newest(3).length === 3 && Number(newest(1)[0]?.attempts) >= 3,
-      'tries of one that is wanted',
-    )
-    t.deepEqual(newest(3).slice(1), gone)
+    await until(async () => newest(3).length === 3 && Number(newest(1)[0]?.attempts) > 0, 'that it is asked')
     goOn()
-    t.is((await wanted).verdict, 'allow')
+    const { verdict, run_id } = await wanted
+    t.is(verdict, 'allow')
+    await until(
+      async () =>
+        newest(3)
+          .slice(1)
+          .every(({ back }) => back === 1),
+      'that their permits are taken back',
+    )
+    t.like(newest(1)[0], { run_id, unwanted: 0, back: 0 })
+    const { runs } = await machine.ask<{ runs: { run_id: string; reason: string }[] }>('gateway', 'runs')
+    t.deepEqual(
+      newest(3).map((one) => runs.find((each) => each.run_id === one.run_id)?.reason === 'withdrawn'),
+      [false, true, true],
+    )
   },
 )
 

@@ -209,6 +209,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   }
 
   outbox.failAll('device_revoked', 'this machine was enrolled anew', device_id)
+  outbox.abandonAll('run_start')
   await rotation.resume()
   await ring.reload()
 

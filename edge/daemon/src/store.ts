@@ -45,6 +45,7 @@ const schemas = [
   `ALTER TABLE runs ADD COLUMN awaiting INTEGER NOT NULL DEFAULT 0 CHECK (awaiting IN (0, 1));
    ALTER TABLE runs ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0 CHECK (withdrawn IN (0, 1));
    CREATE INDEX runs_awaiting ON runs (run_id) WHERE awaiting = 1;`,
+  `ALTER TABLE operations ADD COLUMN unwanted INTEGER NOT NULL DEFAULT 0 CHECK (unwanted IN (0, 1));`,
 ] as const
 
 /** A row as SQLite returns it. */

@@ -39,13 +39,14 @@ const describeSession = (session: { lenser: string; expires_at: number } | undef
 
 const describeDaemon = (status: Report, now: number): string[] => {
   const { trust_level, connection, code, last_heartbeat_at: beat } = status
-  const { open, in_flight } = status.outbox as { open: number; in_flight: number }
+  const { open, unwanted, in_flight } = status.outbox as { open: number; unwanted: number; in_flight: number }
+  const left = unwanted > 0 ? ` (of ${unwanted} nobody waits for it any more)` : ''
   return [
     `Level      ${trust_level ?? 'not known yet'}`,
     `Gateway    ${connection}`,
     `Heartbeat  ${beat === null ? 'none yet' : relativeTo(Number(beat) / 1000, now)}`,
     ...describeKeyEnd(status.key as KeyReport, now),
-    `Outbox     ${open} waiting for their result, ${in_flight} in flight`,
+    `Outbox     ${open} waiting for their result${left}, ${in_flight} in flight`,
     ...(isReasonCode(code) ? [`Obstacle   ${code}: ${reasonOf(code).message}`] : []),
   ]
 }
@@ -90,6 +91,9 @@ export const operation = async (context: Context, { id, wait }: { id: string; wa
     const last = outcome === null && isReasonCode(report.last_code) ? report.last_code : outcome?.code
     context.output.result({ ok: true, ...report }, [
       `${report.kind}  ${how}, sent ${report.attempts === 1 ? 'once' : `${report.attempts} times`}`,
+      ...(report.unwanted === true && outcome?.ok !== false
+        ? ['Nobody waits for its result any more: a run that comes of it is taken back.']
+        : []),
       ...(isReasonCode(last) ? [`${last}: ${reasonOf(last).message}`] : []),
       ...(outcome?.incident_id === undefined ? [] : [`incident  ${outcome.incident_id}`]),
       ...(outcome?.result?.level === undefined ? [] : [`level  ${outcome.result.level}`]),

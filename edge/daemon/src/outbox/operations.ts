@@ -15,6 +15,8 @@ export interface Operation extends Progress {
   readonly endedAt: number | null
   /** The newest refusal that was not final. */
   readonly lastCode: string | null
+  /** Nobody waits for its result any more; it is sent until there is one all the same, since what was sent may take effect. */
+  readonly isUnwanted: boolean
   readonly outcome: Outcome | null
 }
 
@@ -37,6 +39,7 @@ interface OperationRow {
   created_at: number
   ended_at: number | null
   last_code: string | null
+  unwanted: number
   outcome: string | null
 }
 
@@ -52,6 +55,7 @@ const fromRow = (row: OperationRow): Operation => ({
   createdAt: row.created_at,
   endedAt: row.ended_at,
   lastCode: row.last_code,
+  isUnwanted: row.unwanted === 1,
   outcome: row.outcome === null ? null : (JSON.parse(row.outcome) as Outcome),
 })
 
@@ -63,11 +67,13 @@ export interface Operations {
   readonly find: (opId: string) => Operation | undefined
   readonly findAttempt: (digest: string) => Attempt | undefined
   /**
-   * Those of these kinds whose time has come, oldest first; before them a change of keys, which others may wait for, and
-   * without attestations of runs whose tool log is on its way.
+   * Those of these kinds whose time has come, oldest first; before them a change of keys, which others may wait for, after
+   * them those that nobody wants, and without attestations of runs whose tool log is on its way.
    */
   readonly due: (kinds: readonly KindName[], now: number, limit: number) => Operation[]
   readonly countOpen: () => number
+  /** Open, and nobody wants them. */
+  readonly countUnwanted: () => number
   /** Sent, and their time has not come yet. */
   readonly countInFlight: (now: number) => number
   readonly nextAt: (kinds: readonly KindName[]) => number | undefined
@@ -77,8 +83,10 @@ export interface Operations {
   readonly finish: (end: { opId: string; state: 'done' | 'failed'; outcome: Outcome; now: number }) => void
   /** Makes all open ones due by then at the latest. Those in flight count as never answered for no fault of the gateway's. */
   readonly hasten: (by: number) => void
-  /** Removes one that was never sent. */
+  /** Removes an open one that was never sent. */
   readonly removeUnsent: (opId: string) => boolean
+  /** Marks one that is open. */
+  readonly markUnwanted: (opId: string) => void
   readonly open: () => Operation[]
   /** Forgets those that ended before then. */
   readonly prune: (before: number) => number
@@ -113,11 +121,13 @@ export const createOperations = (store: Store): Operations => ({
       .all<OperationRow>(
         `SELECT * FROM operations o
           WHERE ${isOpen} AND next_at <= ? AND kind IN (${placeholders(kinds.length)}) AND NOT (${isHeldBack})
-          ORDER BY kind <> 'rotate', rowid LIMIT ?`,
+          ORDER BY kind <> 'rotate', unwanted, rowid LIMIT ?`,
         ...[now, ...kinds, limit],
       )
       .map(fromRow),
   countOpen: () => store.get<{ n: number }>(`SELECT count(*) AS n FROM operations WHERE ${isOpen}`)?.n ?? 0,
+  countUnwanted: () =>
+    store.get<{ n: number }>(`SELECT count(*) AS n FROM operations WHERE ${isOpen} AND unwanted = 1`)?.n ?? 0,
   countInFlight: (now) =>
     store.get<{ n: number }>(`SELECT count(*) AS n FROM operations WHERE state = 'sent' AND next_at > ?`, now)?.n ?? 0,
   nextAt: (kinds) =>
@@ -154,7 +164,11 @@ export const createOperations = (store: Store): Operations => ({
   hasten: (by) => {
     store.run(`UPDATE operations SET state = 'waiting', next_at = min(next_at, ?) WHERE ${isOpen}`, by)
   },
-  removeUnsent: (opId) => store.run(`DELETE FROM operations WHERE op_id = ? AND attempts = 0`, opId) === 1,
+  removeUnsent: (opId) =>
+    store.run(`DELETE FROM operations WHERE op_id = ? AND attempts = 0 AND ${isOpen}`, opId) === 1,
+  markUnwanted: (opId) => {
+    store.run(`UPDATE operations SET unwanted = 1 WHERE op_id = ? AND ${isOpen}`, opId)
+  },
   open: () => store.all<OperationRow>(`SELECT * FROM operations WHERE ${isOpen} ORDER BY rowid`).map(fromRow),
   prune: (before) => store.run(`DELETE FROM operations WHERE state IN ('done', 'failed') AND ended_at < ?`, before),
 })

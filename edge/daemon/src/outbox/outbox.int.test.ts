@@ -165,32 +165,85 @@ test.serial(
   },
 )
 
-test.serial('one that nobody wants any more is not sent again, and a result that still comes counts', async (t) => {
+test.serial('one that was ended here is not sent again, and a result that still comes counts', async (t) => {
   const { outbox, sender, sent, ...device } = await create(t)
   const goOn = halt(t, stack, 'trust-evaluator')
   outbox.attach(sender)
-  const [unwanted, owed, wanted] = [device.add(), device.add(), device.add()]
-  await until(() => sent.length >= 3, 'the requests')
-  outbox.abandon(unwanted, 'answer_timeout')
+  const ended = [device.add(), device.add()]
+  await until(() => sent.length >= 2, 'the requests')
   t.is(outbox.failAll('device_revoked', 'the device is gone', 'another'), 2)
   t.deepEqual(
-    [unwanted, owed, wanted].map((id) => outbox.find(id)?.outcome?.code),
-    ['answer_timeout', 'device_revoked', 'device_revoked'],
+    ended.map((id) => outbox.find(id)?.outcome?.code),
+    ['device_revoked', 'device_revoked'],
   )
   const still = device.add()
   outbox.detach()
   outbox.attach(sender)
   await until(() => sentOf(sent, still).length >= 3, 'further tries of one that is wanted')
   t.deepEqual(
-    [unwanted, owed].map((id) => sentOf(sent, id).length),
+    ended.map((id) => sentOf(sent, id).length),
     [1, 1],
   )
   goOn()
-  const results = [unwanted, owed, wanted, still].map((id) => () => outbox.find(id)?.outcome?.result?.run_id)
+  const results = [...ended, still].map((id) => () => outbox.find(id)?.outcome?.result?.run_id)
   for (const result of results) await until(() => result() !== undefined, 'a late result')
-  outbox.abandon(unwanted, 'answer_timeout')
-  t.is(outbox.find(unwanted)?.state, 'done')
 })
+
+test.serial(
+  'law 2: one that nobody wants any more is sent until its result is known, by the next daemon too, after those that are wanted',
+  async (t) => {
+    const device = await newDevice(stack)
+    const { client, receivers, items } = await enter(t, stack, device)
+    const { sender, sent } = createWire(client)
+    const file = newFile()
+    const told: string[] = []
+    const start = () => {
+      const store = openStore(file)
+      const onEnded = ({ opId }: { opId: string }) => void told.push(opId)
+      // What is attached to is all due at once.
+      const outbox = createOutbox({ store, logger, timing, random: () => 0, onEnded })
+      const end = (): void => {
+        outbox.close()
+        store.close()
+      }
+      return { outbox, end }
+    }
+    const first = start()
+    const goOn = halt(t, stack, 'trust-evaluator')
+    first.outbox.attach(sender)
+    const [unwanted, left] = [add(first.outbox, device.kid), add(first.outbox, device.kid)]
+    await until(() => sentOf(sent, unwanted).length > 0 && sentOf(sent, left).length > 0, 'the requests')
+    first.outbox.abandon(unwanted)
+    t.like(first.outbox.find(unwanted), { isUnwanted: true, outcome: null })
+    first.end()
+    goOn()
+    const isAnswered = (id: string) => items.some(({ digest }) => sentOf(sent, id).some((one) => one.digest === digest))
+    await until(() => isAnswered(unwanted) && isAnswered(left), 'the receipts, which nobody takes')
+
+    const { outbox, end } = start()
+    t.teardown(end)
+    receivers.push(outbox.receive)
+    const unsent = add(outbox, device.kid)
+    outbox.abandonAll('run_start')
+    const wanted = add(outbox, device.kid)
+    t.deepEqual([outbox.find(unsent), outbox.status().unwanted], [undefined, 2])
+    sent.splice(0)
+    outbox.attach({ ...sender, kinds: ['run_start'] })
+    const order = [wanted, unwanted, left]
+    await until(() => order.every((id) => outbox.find(id)?.state === 'done'), 'each result')
+    t.deepEqual(
+      sent.slice(0, 3).map(({ opId }) => opId),
+      order,
+    )
+    t.deepEqual([...told].sort(), [...order].sort())
+    const kept = new Map((await runsOf(device.kid)).map(({ op_id, id }) => [op_id, id]))
+    t.is(kept.size, 3, 'one run each')
+    for (const id of order) t.is(outbox.find(id)?.outcome?.result?.run_id, kept.get(id))
+    outbox.abandon(wanted)
+    t.false(outbox.find(wanted)?.isUnwanted, 'its result is known')
+    t.like(outbox.status(), { open: 0, unwanted: 0 })
+  },
+)
 
 test.serial(
   'a run’s attestation goes out once each entry of its tool log has a result, and holds up no other run',

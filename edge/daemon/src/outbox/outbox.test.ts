@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { createLogger } from '@lenserfight/runtime'
 import { limits } from '@lenserfight/schemas'
 import test from 'ava'
@@ -80,6 +81,30 @@ test('one that was never sent can be taken back, and nothing is left of it that 
   const outbox = create()
   const [withdrawn, abandoned] = [add(outbox), add(outbox)]
   t.true(outbox.withdraw(withdrawn))
-  outbox.abandon(abandoned, 'answer_timeout')
+  outbox.abandon(abandoned)
   t.deepEqual([outbox.find(withdrawn), outbox.find(abandoned)], [undefined, undefined])
+})
+
+test('one that was sent and that nobody wants counts against the bound until it ends; what ended is not touched', (t) => {
+  const outbox = create({ capacity: 2 })
+  const sent: string[] = []
+  const send = (): void =>
+    outbox.attach({
+      kinds: ['run_start'],
+      sign: (body) => ({ digest: randomUUID(), bytes: Buffer.from((body as { op_id: string }).op_id) }),
+      publish: (_kind, bytes) => void sent.push(bytes.toString()),
+    })
+  const ended = add(outbox)
+  outbox.failAll('device_revoked', 'x')
+  outbox.abandon(ended)
+  t.like(outbox.find(ended), { state: 'failed', isUnwanted: false })
+  const unwanted = add(outbox)
+  send()
+  outbox.detach()
+  outbox.abandon(unwanted)
+  add(outbox)
+  t.throws(() => add(outbox), { code: 'outbox_full' })
+  t.like(outbox.find(unwanted), { isUnwanted: true, outcome: null })
+  t.like(outbox.status(), { open: 2, unwanted: 1 })
+  t.deepEqual(sent, [unwanted])
 })

@@ -128,6 +128,9 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     queueMicrotask(pump)
     return operations.find(opId) as Operation
   }
+  const abandon: Outbox['abandon'] = (opId) => {
+    if (!operations.removeUnsent(opId)) operations.markUnwanted(opId)
+  }
   const failAll: Outbox['failAll'] = (code, detail, exceptKid) => {
     const open = operations.open().filter(({ kid }) => kid !== exceptKid)
     store.transaction(() => {
@@ -144,9 +147,12 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     failAll,
     find: operations.find,
     withdraw: operations.removeUnsent,
-    abandon: (opId, code) => {
-      if (operations.removeUnsent(opId) || operations.find(opId)?.outcome !== null) return
-      operations.finish({ opId, state: 'failed', outcome: { ok: false, code }, now: now() })
+    abandon,
+    abandonAll: (kind) => {
+      const open = operations.open().filter((operation) => operation.kind === kind)
+      store.transaction(() => {
+        for (const { opId } of open) abandon(opId)
+      })
     },
     wait: async (opId, timeoutMs, signal) => {
       const operation = operations.find(opId)
@@ -175,6 +181,7 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     },
     status: () => ({
       open: operations.countOpen(),
+      unwanted: operations.countUnwanted(),
       in_flight: operations.countInFlight(now()),
       window: pace.window(),
       oldest_at: operations.oldestOpen() ?? null,

@@ -7,5 +7,6 @@ export const asReport = (operation: Operation) => ({
   state: operation.state,
   attempts: operation.attempts,
   last_code: operation.lastCode,
+  unwanted: operation.isUnwanted,
   outcome: operation.outcome,
 })

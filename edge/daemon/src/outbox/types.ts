@@ -37,6 +37,8 @@ export interface OutboxOptions {
 /** What `lf gateway status` shows of the outbox. */
 export interface OutboxStatus {
   readonly open: number
+  /** Those of them whose result nobody waits for any more. */
+  readonly unwanted: number
   readonly in_flight: number
   readonly window: number
   /** Milliseconds since 1970. */
@@ -64,8 +66,13 @@ export interface Outbox {
   readonly wait: (opId: string, timeoutMs: number, signal?: AbortSignal) => Promise<Operation | undefined>
   /** Takes back an operation that was never sent. */
   readonly withdraw: (opId: string) => boolean
-  /** Sends one no more, whose result nobody wants now; a result of what was sent already still counts. */
-  readonly abandon: (opId: string, code: ReasonCode) => void
+  /**
+   * Nobody wants its result any more. One that was never sent is gone; any other may have taken effect, so it is sent until
+   * its result is known, after those that are wanted.
+   */
+  readonly abandon: (opId: string) => void
+  /** Abandons all open ones of a kind: whoever wanted them did so of a daemon that is no more. */
+  readonly abandonAll: (kind: KindName) => void
   /** Starts sending; what awaits a receipt is soon sent again, since receipts are not kept for who is away. */
   readonly attach: (sender: Sender) => void
   readonly detach: () => void

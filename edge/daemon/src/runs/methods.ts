@@ -122,10 +122,9 @@ export const createRunMethods = (options: RunMethodsOptions): RunMethods => {
       const { outcome } = operation
       if (outcome?.ok) return { permit: keep(outcome.result ?? {}, since), result: outcome.result ?? {} }
       if (outcome !== null) throw new CodedError(outcome.code ?? 'internal_error', outcome.detail)
-      // Nobody runs anything on a permit that comes too late: asked for again, it would only take the place of one that is wanted.
-      const code = whyUnanswered(operation.lastCode)
-      outbox.abandon(opId, code)
-      throw new CodedError(code)
+      // Nobody runs anything on a permit that comes too late; what may have reached the gateway is asked about until that is taken back.
+      outbox.abandon(opId)
+      throw new CodedError(whyUnanswered(operation.lastCode))
     } finally {
       leave()
     }
