@@ -268,7 +268,13 @@ test.serial(
       // As after a minute with no renewal; one that comes just now takes the place back.
       await rowsOf(
         stack,
-        `UPDATE execution.open_runs SET open_until = now() - interval '1 second' WHERE run_id = $1`,
+        `WITH last AS (
+           INSERT INTO agents.policy_evaluations
+             (run_id, lenser_id, phase, verdict, reason, asked_at, covered_until, renewals)
+           SELECT r.id, e.lenser_id, 'renewal', e.verdict, e.reason, now() - interval '61 seconds', now() - interval '1 second', e.renewals
+             FROM execution.runs r JOIN agents.policy_evaluations e ON e.run_id = r.id
+            WHERE r.id = $1 AND e.verdict = 'allow' ORDER BY e.id DESC LIMIT 1 FOR NO KEY UPDATE OF r)
+         UPDATE execution.open_runs SET open_until = now() - interval '1 second' WHERE run_id = $1`,
         id,
       )
       const other = await runner.permit({ command: ['agent'], heartbeatMs: 500 }).catch(({ code }) => code)
