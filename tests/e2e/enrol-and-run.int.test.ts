@@ -241,7 +241,10 @@ test.serial(
     const { alice } = t.context
     const ran = await runWhile(alice, 'killed', () => alice.end('SIGKILL'))
     t.is(ran.code, 0, ran.stderr)
-    t.regex(ran.stderr, /its attestation is kept and not confirmed yet\. The daemon is gone: .*`lf gateway serve` runs again\./)
+    t.regex(
+      ran.stderr,
+      /its attestation is kept and not confirmed yet\. The daemon is gone: .*`lf gateway serve` runs again\./,
+    )
     await alice.serve()
     const { stdout } = await alice.lf(['gateway', 'operation', queuedId(ran), '--wait', '30'])
     t.regex(stdout, /^attestation {2}done/)
