@@ -17,10 +17,10 @@ test('the scan after a run looks through what lf said, and finds a secret that w
   const token = `${Buffer.from('{"alg":"EdDSA"}').toString('base64url')}.${Buffer.from('{"sub":"somebody"}').toString('base64url')}.c2ln`
   const say = (words: string[]): string => spawnSync(lfFile, words, { env, encoding: 'utf8', timeout: 60_000 }).stderr
   const logs = join(folder, 'logs')
-  logOutput('lf-clean', say(['run', '--runner', 'nightly', '--', 'true']), logs)
+  logOutput('lf-clean', say(['run', '--contender', 'nightly', '--', 'true']), logs)
   t.deepEqual(readdirSync(logs), ['lf-clean.log'])
   t.deepEqual(scanLogs(logs), [])
-  logOutput('lf-planted', say(['run', '--runner', token, '--', 'true']), logs)
+  logOutput('lf-planted', say(['run', '--contender', token, '--', 'true']), logs)
   t.deepEqual(
     scanLogs(logs).map(({ file, what }) => [file, what]),
     [['lf-planted.log', 'a token']],
