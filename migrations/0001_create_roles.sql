@@ -14,6 +14,7 @@ BEGIN
         ('ltg_registrar', 'LOGIN'),
         ('ltg_verifier', 'LOGIN'),
         ('ltg_trust_evaluator', 'LOGIN'),
+        ('ltg_sync_applier', 'LOGIN'),
         ('ltg_audit_chain', 'LOGIN'),
         -- Those of a Supabase project; on plain PostgreSQL they are made.
         ('anon', 'NOLOGIN'),

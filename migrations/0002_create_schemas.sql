@@ -16,7 +16,7 @@ $$;
 ALTER DEFAULT PRIVILEGES FOR ROLE ltg_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 -- To name a function one needs its schema; it opens nothing by itself.
-GRANT USAGE ON SCHEMA devices TO ltg_broker_auth, ltg_registrar, ltg_verifier, ltg_trust_evaluator;
+GRANT USAGE ON SCHEMA devices TO ltg_broker_auth, ltg_registrar, ltg_verifier, ltg_trust_evaluator, ltg_sync_applier;
 GRANT USAGE ON SCHEMA execution TO ltg_registrar, ltg_trust_evaluator;
 GRANT USAGE ON SCHEMA agents TO ltg_registrar, ltg_trust_evaluator;
 GRANT USAGE ON SCHEMA lensers TO ltg_registrar;

@@ -63,7 +63,19 @@ BEGIN
     "contendersPerBattle": 16,
     "submissionsPerContender": 100,
     "runFiles": 100,
-    "deviceNameChars": 64
+    "deviceNameChars": 64,
+    "objectBytes": 65536,
+    "objectStateBytes": 212992,
+    "objectPaths": 500,
+    "clockActors": 256,
+    "objectsPerLenser": 20000,
+    "entriesPerPush": 100,
+    "pullRows": 1000,
+    "pullBytes": 196608,
+    "syncOutboxKeepDays": 30,
+    "tombstoneKeepDays": 90,
+    "leaderSeconds": 30,
+    "conflictsPerAnswer": 50
   }'::jsonb;
 END
 $$;
@@ -133,6 +145,22 @@ INSERT INTO devices.reasons (code, next) VALUES
   ('unknown_submission', 'stop'),
   ('unknown_version', 'stop'),
   ('submission_taken', 'stop'),
+  ('unknown_class', 'stop'),
+  ('cloud_authoritative', 'stop'),
+  ('local_only_class', 'stop'),
+  ('object_too_large', 'stop'),
+  ('invalid_object', 'stop'),
+  ('object_limit', 'stop'),
+  ('clock_reused', 'stop'),
+  ('clock_ahead', 'stop'),
+  ('out_of_order', 'wait'),
+  ('not_leader', 'wait'),
+  ('cursor_ahead', 'stop'),
+  ('resync_required', 'stop'),
+  ('unknown_conflict', 'stop'),
+  ('conflict_changed', 'stop'),
+  ('conflict_closed', 'stop'),
+  ('unknown_resolution', 'stop'),
   ('device_name_taken', 'stop'),
   ('device_limit', 'stop'),
   ('change_limit', 'wait'),
@@ -192,6 +220,15 @@ INSERT INTO devices.kind_states (kind, trust_level) VALUES
   ('lifecycle', 'trusted'),
   ('lifecycle', 'offline'),
   ('lifecycle', 'unhealthy'),
+  ('sync_push', 'approved'),
+  ('sync_push', 'trusted'),
+  ('sync_push', 'offline'),
+  ('sync_pull', 'approved'),
+  ('sync_pull', 'trusted'),
+  ('sync_pull', 'offline'),
+  ('leader', 'approved'),
+  ('leader', 'trusted'),
+  ('leader', 'offline'),
   ('canary', 'pending'),
   ('canary', 'approved'),
   ('canary', 'trusted'),
@@ -218,7 +255,8 @@ SELECT k.kind, s.scope
     ('rotation_require', 'approver'), ('reprove', 'approver'), ('list', 'any'), ('runners', 'any'), ('runner_bind', 'any'),
     ('runner_unbind', 'any'), ('policy_show', 'any'), ('policy_test', 'any'), ('policy_set', 'owner'), ('approvals', 'any'),
     ('approval_decide', 'approver'), ('runs', 'any'), ('explain', 'any'), ('sessions', 'owner'),
-    ('session_revoke', 'owner'), ('api_key_create', 'owner'), ('status', 'any'), ('audit_verify', 'any')
+    ('session_revoke', 'owner'), ('api_key_create', 'owner'), ('status', 'any'), ('audit_verify', 'any'), ('sync_status', 'any'),
+    ('sync_conflicts', 'any'), ('sync_resolve', 'any'), ('sync_undo', 'any')
   ) AS k (kind, least)
   JOIN (VALUES ('owner', 3), ('api_approver', 2), ('api', 1)) AS s (scope, rank)
     ON s.rank >= CASE k.least WHEN 'any' THEN 1 WHEN 'approver' THEN 2 ELSE 3 END;

@@ -255,4 +255,5 @@ BEGIN
    WHERE s.kid = ANY (p_kids);
 END
 $$;
-GRANT EXECUTE ON FUNCTION devices.fn_signers(uuid[]) TO ltg_broker_auth, ltg_registrar, ltg_verifier, ltg_trust_evaluator;
+GRANT EXECUTE ON FUNCTION devices.fn_signers(uuid[])
+  TO ltg_broker_auth, ltg_registrar, ltg_verifier, ltg_trust_evaluator, ltg_sync_applier;

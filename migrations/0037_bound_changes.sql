@@ -10,7 +10,8 @@ SET LOCAL ROLE ltg_owner;
 -- The requests that leave something behind. A test holds the list to the contract's.
 CREATE INDEX operations_requests_idx ON devices.operations (lenser_id, committed_at)
   WHERE kind IN ('login', 'register', 'approve', 'revoke', 'suspend', 'reinstate', 'rotation_require', 'reprove', 'runner_bind',
-                 'runner_unbind', 'policy_set', 'approval_decide', 'session_revoke', 'api_key_create');
+                 'runner_unbind', 'policy_set', 'approval_decide', 'session_revoke', 'api_key_create',
+                 'sync_resolve', 'sync_undo');
 -- Runners that are bound to a device, or no more, change nothing of it.
 CREATE INDEX operations_device_idx ON devices.operations (device_id, committed_at)
   WHERE device_id IS NOT NULL AND kind NOT IN ('runner_bind', 'runner_unbind');
@@ -54,7 +55,8 @@ BEGIN
     FROM devices.operations o
    WHERE o.lenser_id = p_lenser AND o.committed_at > now() - c_hour
      AND o.kind IN ('login', 'register', 'approve', 'revoke', 'suspend', 'reinstate', 'rotation_require', 'reprove', 'runner_bind',
-                    'runner_unbind', 'policy_set', 'approval_decide', 'session_revoke', 'api_key_create')
+                    'runner_unbind', 'policy_set', 'approval_decide', 'session_revoke', 'api_key_create',
+                 'sync_resolve', 'sync_undo')
    ORDER BY o.committed_at DESC OFFSET v_most - 1 LIMIT 1;
   RETURN CASE WHEN FOUND
     THEN devices.fn_change_limit(format('this account made %s changes within the hour', v_most), v_first, c_hour) END;

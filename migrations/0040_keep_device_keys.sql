@@ -142,4 +142,4 @@ BEGIN
        ORDER BY one.number DESC LIMIT v_most_keys) k;
 END
 $$;
-GRANT EXECUTE ON FUNCTION devices.fn_retired_keys(uuid[]) TO ltg_registrar, ltg_trust_evaluator;
+GRANT EXECUTE ON FUNCTION devices.fn_retired_keys(uuid[]) TO ltg_registrar, ltg_trust_evaluator, ltg_sync_applier;

@@ -217,6 +217,77 @@ export const reasons = {
   },
   submission_taken: { next: 'stop', message: 'The submission is linked to another run already.' },
 
+  unknown_class: {
+    next: 'stop',
+    message: 'There is no such class of object. `lf gateway objects list` names those that there are.',
+  },
+  cloud_authoritative: {
+    next: 'stop',
+    message: 'The gateway alone decides objects of that class: machines read them. Nothing was changed.',
+  },
+  local_only_class: {
+    next: 'stop',
+    message: 'Objects of that class never leave the machine that made them. Nothing was sent.',
+  },
+  object_too_large: {
+    next: 'stop',
+    message: 'The object would be larger than one may be. Shorten it, or make two of it.',
+  },
+  invalid_object: {
+    next: 'stop',
+    message: 'The object does not have the form that its class requires. Correct what is named here.',
+  },
+  object_limit: {
+    next: 'stop',
+    message: 'This account has as many objects as it may. Delete some that are not needed.',
+  },
+  object_not_found: { next: 'stop', message: 'There is no such object here. `lf gateway objects list` lists them.' },
+  clock_reused: {
+    next: 'stop',
+    message:
+      'Another edit came before under this one’s number: this machine was restored from a copy. It is edited again as a new writer.',
+  },
+  clock_ahead: {
+    next: 'stop',
+    message:
+      'The edit rests on edits that the gateway does not have. The machine reads everything anew and edits it again.',
+  },
+  out_of_order: { next: 'wait', message: 'An earlier edit of that object has not arrived yet. This one waits for it.' },
+  not_leader: {
+    next: 'wait',
+    message: 'Another machine of this account writes objects of that class just now. This one waits for its turn.',
+  },
+  cursor_ahead: {
+    next: 'stop',
+    message: 'The machine asked for changes after some that it was never given. It reads everything anew.',
+  },
+  resync_required: {
+    next: 'stop',
+    message: 'What this machine missed is no longer kept as single changes. It reads everything anew.',
+  },
+  sync_diverged: {
+    next: 'wait',
+    message:
+      'Objects here differ from the gateway’s although all was pulled. The machine reads them anew within the hour; if this persists, give `lf gateway sync status --json` to its operators.',
+  },
+  unknown_conflict: {
+    next: 'stop',
+    message: 'This account has no such conflict. `lf gateway sync status --conflicts` lists those that are open.',
+  },
+  conflict_changed: {
+    next: 'stop',
+    message:
+      'A side of the conflict was edited since you saw it. Look again with `lf gateway sync status --conflicts`, then resolve it.',
+  },
+  conflict_closed: {
+    next: 'stop',
+    message: 'The conflict is resolved already, or went away by an edit of both sides.',
+  },
+  unknown_resolution: {
+    next: 'stop',
+    message: 'This account has no such resolution. `lf gateway sync resolve` said its id when it was made.',
+  },
+
   device_name_taken: {
     next: 'stop',
     message: 'Another device of this account has that name. Choose another with --name.',

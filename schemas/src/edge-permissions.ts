@@ -21,7 +21,9 @@ export const devicePermissions = (device: {
   return {
     publish: [
       ...ingress.map((kind) => inSubject({ lenser, kid, kind })),
-      ...kindsInState('ask', state).map((kind) => askSubject({ lenser, kid, kind })),
+      ...kindsInState('ask', state)
+        .filter((kind) => kind === 'status' || !device.clockOff)
+        .map((kind) => askSubject({ lenser, kid, kind })),
     ],
     subscribe: [own(lenser, kid), ...ctlSubjects(lenser, kid)],
   }

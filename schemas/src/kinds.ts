@@ -39,6 +39,16 @@ import {
   StatusBody,
   SuspendBody,
 } from './bodies/owner.ts'
+import {
+  ChangeBody,
+  LeaderBody,
+  SyncConflictsBody,
+  SyncPullBody,
+  SyncPushBody,
+  SyncResolveBody,
+  SyncStatusBody,
+  SyncUndoBody,
+} from './bodies/sync.ts'
 import type { DeviceLevel, SessionScope } from './ladders.ts'
 
 /** Where an envelope comes in (protocol.md); `out` is the gateway's own voice. */
@@ -157,6 +167,22 @@ export const kinds = {
     states: living,
     body: LifecycleBody,
   },
+  sync_push: {
+    door: 'in',
+    signers: device,
+    applier: 'sync-applier',
+    operation: true,
+    states: working,
+    body: SyncPushBody,
+  },
+  sync_pull: {
+    door: 'in',
+    signers: device,
+    applier: 'sync-applier',
+    operation: false,
+    states: working,
+    body: SyncPullBody,
+  },
   canary: {
     door: 'in',
     signers: device,
@@ -199,8 +225,21 @@ export const kinds = {
     body: StatusBody,
   },
   audit_verify: question(anySession, AuditVerifyBody),
+  leader: {
+    door: 'ask',
+    signers: device,
+    applier: 'registrar',
+    operation: false,
+    states: working,
+    body: LeaderBody,
+  },
+  sync_status: question(anySession, SyncStatusBody),
+  sync_conflicts: question(anySession, SyncConflictsBody),
+  sync_resolve: change(anySession, SyncResolveBody),
+  sync_undo: change(anySession, SyncUndoBody),
   receipt: { door: 'out', signers: ['gateway'], applier: 'edge', operation: false, body: ReceiptBody },
   answer: { door: 'out', signers: ['gateway'], applier: 'edge', operation: false, body: AnswerBody },
+  change: { door: 'out', signers: ['gateway'], applier: 'edge', operation: false, body: ChangeBody },
   keys: { door: 'out', signers: ['gateway'], applier: 'edge', operation: false, body: KeysBody },
 } as const satisfies Record<string, Kind>
 

@@ -130,6 +130,36 @@ export const limits = {
   submissionsPerContender: 100,
   /** Named input and output files that one run may carry. */
   runFiles: 100,
+  /** An object as it reads, and all that is stored of it: clocks, tombstones and writes beside each other included. */
+  objectBytes: 64 * 1024,
+  objectStateBytes: 208 * 1024,
+  /** Paths of one object, and how deep the value at one may nest. */
+  objectPaths: 500,
+  objectDepth: 16,
+  /** Writers that one object's clock may name. */
+  clockActors: 256,
+  /** Objects of one account, dead ones included until they are purged. */
+  objectsPerLenser: 20_000,
+  /** A push closes at so many entries or bytes of them. */
+  entriesPerPush: 100,
+  pushBytes: 192 * 1024,
+  /** An answer to a pull ends at so many rows or bytes of them, one row at least. */
+  pullRows: 1000,
+  pullBytes: 192 * 1024,
+  /** Edits that one machine keeps and that have no result yet. */
+  syncEntries: 50_000,
+  /** Edits are gathered this long before they are flushed; and pulls come at least so often. */
+  syncFlushSeconds: 5,
+  syncPullSeconds: 10,
+  /** A class that differs although all was pulled is read anew at most so often. */
+  resyncSeconds: 3600,
+  /** The server's log of edits is archived after so long; a device that pulled nothing for so long holds up no purge. */
+  syncOutboxKeepDays: 30,
+  tombstoneKeepDays: 90,
+  /** Longest that one machine leads without asking again. */
+  leaderSeconds: 30,
+  /** Conflicts that one answer lists. */
+  conflictsPerAnswer: 50,
   tokenBytes: 8 * 1024,
   /** By so much an issuer's clock and ours may differ. */
   tokenSkewSeconds: 60,

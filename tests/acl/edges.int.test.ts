@@ -19,7 +19,7 @@ import { allowedOf, connectAs, startDoor, type Tried } from './_acl.ts'
 /** Which `in` kinds each state may send, by hand, beside the kinds table. */
 const working = [
   ...['challenge', 'heartbeat', 'run_start', 'run_renew', 'run_withdraw', 'tool_invocation', 'attestation'],
-  ...['rotate', 'lifecycle', 'canary'],
+  ...['rotate', 'lifecycle', 'sync_push', 'sync_pull', 'canary'],
 ]
 const ingressOf: Record<DeviceLevel, string[]> = {
   pending: ['challenge', 'canary'],
@@ -44,7 +44,7 @@ const anyKey = [
     'runs',
     'explain',
   ],
-  ...['status', 'audit_verify'],
+  ...['status', 'audit_verify', 'sync_status', 'sync_conflicts', 'sync_resolve', 'sync_undo'],
 ]
 const approver = [
   ...anyKey,
@@ -140,7 +140,12 @@ for (const want of ['oldest', 'newest'] as const) {
       t.teardown(() => nc.close())
       const { kid } = device
       const allowed = await allowedOf(nc, tries([device, neighbour, foreigner]))
-      const doors = [...ingressOf[level].map((kind) => `in.${lenser}.${kid}.${kind}`), `ask.${lenser}.${kid}.status`]
+      const doors = [
+        ...ingressOf[level].map((kind) => `in.${lenser}.${kid}.${kind}`),
+        ...(ingressOf[level].includes('sync_push') ? ['status', 'leader'] : ['status']).map(
+          (kind) => `ask.${lenser}.${kid}.${kind}`,
+        ),
+      ]
       t.deepEqual(allowed.publish.toSorted(), doors.map((door) => `ltg.v1.${door}`).toSorted())
       t.deepEqual(
         allowed.subscribe.toSorted(),

@@ -1,0 +1,85 @@
+import { canonicalize } from '@lenserfight/envelope'
+import { lifePath, readingOf } from '@lenserfight/schemas'
+import { covers, partsOf } from './clock.ts'
+import type { Json, ObjectState, Write } from './types.ts'
+
+/** Writes of one path that a person has to choose between; the first is the one shown meanwhile. */
+export interface Conflict {
+  readonly path: string
+  readonly sides: readonly Write[]
+}
+
+/** An object as a person sees it. */
+export interface View {
+  /** Whether it exists: it was written, and not deleted since. */
+  readonly alive: boolean
+  /** What each path reads, deleted ones left out. Edges whose end is gone are hidden, not removed (rule 2). */
+  readonly paths: Readonly<Record<string, Json>>
+  readonly conflicts: readonly Conflict[]
+  /** Of a deleted object: paths written by who had not seen that it was deleted (rule 10). */
+  readonly editedWhileDeleted: readonly string[]
+}
+
+/** One write a distinct value, in the order in which they are read. */
+const distinctValues = (writes: readonly Write[]): readonly Write[] => {
+  const seen = new Set<string>()
+  return writes.filter(({ value }) => {
+    const text = canonicalize(value)
+    return !seen.has(text) && seen.add(text)
+  })
+}
+
+/** Rule 4: two maximal writes with different values, on a `keep` path or by one device. Equal values are never a conflict. */
+const conflictOf = (className: string, path: string, writes: readonly Write[]): Conflict | undefined => {
+  if (writes.length < 2) return undefined
+  if (readingOf(className, path) === 'keep') {
+    const sides = distinctValues(writes)
+    return sides.length > 1 ? { path, sides } : undefined
+  }
+  const ofOneDevice = Map.groupBy(writes, ({ actor }) => partsOf(actor).deviceId)
+  const sides = [...ofOneDevice.values()]
+    .map(distinctValues)
+    .filter((each) => each.length > 1)
+    .flat()
+  return sides.length > 1 ? { path, sides } : undefined
+}
+
+/** The conflicts of a state, by path: derived from it alone, so that they do not depend on the order of merging. */
+export const conflictsOf = (className: string, state: ObjectState): readonly Conflict[] =>
+  Object.keys(state.paths)
+    .sort()
+    .map((path) => conflictOf(className, path, state.paths[path] ?? []))
+    .filter((conflict) => conflict !== undefined)
+
+/** A deleted `keep` object that somebody edited meanwhile is shown alive; else the clock rule decides. */
+const isAlive = (className: string, writes: readonly Write[] | undefined): boolean => {
+  if (writes === undefined || writes.length === 0) return false
+  if (readingOf(className, lifePath) === 'keep') return writes.some(({ value }) => value !== null)
+  return writes[0]?.value !== null
+}
+
+const edgePattern = /^edge\/([^/]+)\/([^/]+)$/
+const isShown = (path: string, paths: Readonly<Record<string, Json>>): boolean => {
+  const edge = edgePattern.exec(path)
+  return edge === null || [edge[1], edge[2]].every((end) => Object.hasOwn(paths, `node/${end}`))
+}
+
+/** What a state reads, by its class's rule for each path. */
+export const read = (className: string, state: ObjectState): View => {
+  const life = state.paths[lifePath]
+  const alive = isAlive(className, life)
+  const written = Object.entries(state.paths)
+    .filter(([path, writes]) => path !== lifePath && writes[0] !== undefined && writes[0].value !== null)
+    .map(([path, writes]): [string, Write] => [path, writes[0] as Write])
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+  const all = Object.fromEntries(written.map(([path, { value }]) => [path, value]))
+  const deletions = (life ?? []).filter(({ value }) => value === null)
+  return {
+    alive,
+    paths: Object.fromEntries(Object.entries(all).filter(([path]) => isShown(path, all))),
+    conflicts: conflictsOf(className, state),
+    editedWhileDeleted: alive
+      ? []
+      : written.filter(([, { clock }]) => !deletions.some((each) => covers(each.clock, clock))).map(([path]) => path),
+  }
+}
