@@ -29,19 +29,19 @@ const distinctValues = (writes: readonly Write[]): readonly Write[] => {
   })
 }
 
-/** Rule 4: two maximal writes with different values, on a `keep` path or by one device. Equal values are never a conflict. */
+const isSplit = (writes: readonly Write[]): boolean => distinctValues(writes).length > 1
+
+/**
+ * Rule 4: two maximal writes with different values, on a `keep` path or by one device. Equal values are never a conflict. Who has
+ * to choose sees whatever stands there, since the choice goes over all of it.
+ */
 const conflictOf = (className: string, path: string, writes: readonly Write[]): Conflict | undefined => {
   if (writes.length < 2) return undefined
-  if (readingOf(className, path) === 'keep') {
-    const sides = distinctValues(writes)
-    return sides.length > 1 ? { path, sides } : undefined
-  }
-  const ofOneDevice = Map.groupBy(writes, ({ actor }) => partsOf(actor).deviceId)
-  const sides = [...ofOneDevice.values()]
-    .map(distinctValues)
-    .filter((each) => each.length > 1)
-    .flat()
-  return sides.length > 1 ? { path, sides } : undefined
+  const isConflict =
+    readingOf(className, path) === 'keep'
+      ? isSplit(writes)
+      : [...Map.groupBy(writes, ({ actor }) => partsOf(actor).deviceId).values()].some(isSplit)
+  return isConflict ? { path, sides: distinctValues(writes) } : undefined
 }
 
 /** The conflicts of a state, by path: derived from it alone, so that they do not depend on the order of merging. */
