@@ -33,6 +33,7 @@ export const serviceNames = [
   'registrar',
   'verifier',
   'trust-evaluator',
+  'sync-applier',
   'audit-chain',
 ] as const
 export type ServiceName = (typeof serviceNames)[number]
@@ -91,6 +92,7 @@ export const consumers: readonly ConsumerSpec[] = [
   consumer('LTG_INGRESS', 'verifier', ['ltg.v1.in.>']),
   consumer('LTG_VERIFIED', 'registrar', okOf('registrar')),
   consumer('LTG_VERIFIED', 'trust-evaluator', okOf('trust-evaluator')),
+  consumer('LTG_VERIFIED', 'sync-applier', okOf('sync-applier')),
 ]
 
 export interface Permissions {
@@ -144,6 +146,10 @@ export const flows: Readonly<Record<ServiceName, ServiceFlow>> = {
     subscribes: [],
   },
   'trust-evaluator': { publishes: ['ltg.v1.out.*.*.receipt', 'ltg.v1.dead.trust-evaluator'], subscribes: [] },
+  'sync-applier': {
+    publishes: ['ltg.v1.out.*.*.receipt', 'ltg.v1.out.*.*.change', 'ltg.v1.dead.sync-applier'],
+    subscribes: [],
+  },
   'audit-chain': { publishes: [], subscribes: [] },
 }
 

@@ -9,7 +9,10 @@ import { connect, errors, type NatsConnection, nkeyAuthenticator } from '@nats-i
 /** Broker, database, provisioner and broker-auth: the first wall, with nobody behind it. */
 export const startDoor = async (want: WantedServer): Promise<Stack> => {
   const nats = await ensureNatsServer({ env: readEnvironment(), want })
-  return testStack({ nats, replicas: { registrar: 0, verifier: 0, 'trust-evaluator': 0, 'audit-chain': 0 } })
+  return testStack({
+    nats,
+    replicas: { registrar: 0, verifier: 0, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 },
+  })
 }
 
 /** A bare connection of a device or session, admitted by the auth callout: it can write headers and reply subjects. */

@@ -57,6 +57,7 @@ const consumers = [
   ['LTG_INGRESS', 'verifier'],
   ['LTG_VERIFIED', 'registrar'],
   ['LTG_VERIFIED', 'trust-evaluator'],
+  ['LTG_VERIFIED', 'sync-applier'],
 ] as const
 
 /** What of all that each worker may say, and hear besides its own inbox; written by hand, beside the topology. */
@@ -82,6 +83,10 @@ const expected: Record<ServiceName, { publish: string[]; subscribe: string[] }> 
   },
   'trust-evaluator': {
     publish: [out('receipt'), 'ltg.v1.dead.trust-evaluator', ...own('LTG_VERIFIED', 'trust-evaluator')],
+    subscribe: [],
+  },
+  'sync-applier': {
+    publish: [out('receipt'), out('change'), 'ltg.v1.dead.sync-applier', ...own('LTG_VERIFIED', 'sync-applier')],
     subscribe: [],
   },
   'audit-chain': { publish: [], subscribe: [] },

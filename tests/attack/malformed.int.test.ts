@@ -30,7 +30,7 @@ test('10,000 malformed messages leave the verifier up, its memory flat, and thei
   t.timeout(300_000)
   const stack = await testStack({
     callout: false,
-    replicas: { 'broker-auth': 0, registrar: 0, 'trust-evaluator': 0, 'audit-chain': 0 },
+    replicas: { 'broker-auth': 0, registrar: 0, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 },
   })
   t.teardown(() => stack.stop())
   const owner = createPool({ ...stack.owner, max: 2, logger: createLogger({ service: 'verifier', level: 'silent' }) })

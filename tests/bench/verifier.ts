@@ -99,7 +99,7 @@ export const benchVerifier = async ({ build, rounds, config, say }: BenchOptions
   const stack = await testStack({
     callout: false,
     fsync: true,
-    replicas: { 'broker-auth': 0, registrar: 0, 'trust-evaluator': 0, 'audit-chain': 0 },
+    replicas: { 'broker-auth': 0, registrar: 0, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 },
     extra: { verifier: { sodium: build, ...config } },
   })
   const edge = await openRawEdge(stack)

@@ -21,7 +21,7 @@ const issueToken = async ({ issuer, descriptor }: Stack, nonce: string): Promise
 
 const setUp = async (t: ExecutionContext) => {
   t.timeout(180_000)
-  const stack = await testStack({ replicas: { 'trust-evaluator': 0 } })
+  const stack = await testStack({ replicas: { 'trust-evaluator': 0, 'sync-applier': 0 } })
   t.teardown(stack.stop)
   const { url, gateway_id: gatewayId } = stack.descriptor
   const list = verifyKeyList(stack.gatewayKeys.list, stack.descriptor)

@@ -10,7 +10,7 @@ import test, { type ExecutionContext } from 'ava'
 
 let stack: Stack
 test.before(async () => {
-  stack = await testStack({ replicas: { 'broker-auth': 2, 'trust-evaluator': 0, 'audit-chain': 0 } })
+  stack = await testStack({ replicas: { 'broker-auth': 2, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 } })
 })
 test.after.always(() => stack?.stop())
 

@@ -10,7 +10,7 @@ import { codeOf, Edge, operation, type Reply, resultOf, type Signer } from './_e
 
 const setUp = async (t: ExecutionContext, registrars: number): Promise<{ stack: Stack; edge: Edge }> => {
   t.timeout(240_000)
-  const replicas = { 'broker-auth': 0, 'trust-evaluator': 0, registrar: registrars }
+  const replicas = { 'broker-auth': 0, 'trust-evaluator': 0, 'sync-applier': 0, registrar: registrars }
   const stack = await testStack({ callout: false, replicas })
   t.teardown(stack.stop)
   const edge = await Edge.connect(stack)

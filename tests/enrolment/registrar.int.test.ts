@@ -11,7 +11,10 @@ let edge: Edge
 
 test.before(async () => {
   // The broker's wall is down: what holds here is the service's own check, and the database's.
-  stack = await testStack({ callout: false, replicas: { 'broker-auth': 0, 'trust-evaluator': 0, registrar: 2 } })
+  stack = await testStack({
+    callout: false,
+    replicas: { 'broker-auth': 0, 'trust-evaluator': 0, 'sync-applier': 0, registrar: 2 },
+  })
   edge = await Edge.connect(stack)
 })
 test.after.always(async () => {

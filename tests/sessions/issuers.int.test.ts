@@ -18,7 +18,7 @@ test.before(async (t) => {
   writeFileSync(secret_file, secret, { mode: 0o600 })
   const platform = { issuer, audience: 'authenticated', secret_file, binding: 'none', backs_auth_uid: true }
   stack = await testStack({
-    replicas: { verifier: 0, 'trust-evaluator': 0, 'audit-chain': 0 },
+    replicas: { verifier: 0, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 },
     extra: { registrar: { issuers: [platform] } },
   })
 })

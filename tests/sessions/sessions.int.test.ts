@@ -16,7 +16,7 @@ interface Listed {
 let stack: Stack
 test.before(async (t) => {
   t.timeout(60_000)
-  stack = await testStack({ replicas: { verifier: 0, 'trust-evaluator': 0, 'audit-chain': 0 } })
+  stack = await testStack({ replicas: { verifier: 0, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 } })
 })
 test.after.always(() => stack?.stop())
 

@@ -6,6 +6,7 @@ const usesOf: Partial<Record<ServiceName, readonly KeyUse[]>> = {
   registrar: ['receipt', 'answer'],
   verifier: ['receipt'],
   'trust-evaluator': ['receipt'],
+  'sync-applier': ['receipt'],
 }
 
 /** The keys of a gateway: the root signs the list and is then put away. */

@@ -12,6 +12,7 @@ export const roleOf: Partial<Record<ServiceName, string>> = {
   registrar: 'ltg_registrar',
   verifier: 'ltg_verifier',
   'trust-evaluator': 'ltg_trust_evaluator',
+  'sync-applier': 'ltg_sync_applier',
   'audit-chain': 'ltg_audit_chain',
 }
 

@@ -30,3 +30,12 @@ export {
   type SendReceipts,
   type Voice,
 } from './speak.ts'
+export {
+  type Checked,
+  createRecheck,
+  decodeVerified,
+  type Recheck,
+  type RecheckOptions,
+  refusalOf,
+  type VerifiedMessage,
+} from './verified.ts'

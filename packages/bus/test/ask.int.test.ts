@@ -24,7 +24,9 @@ let device: Signatory
 let bus: Bus
 
 test.before(async () => {
-  stack = await testStack({ replicas: { registrar: 0, verifier: 0, 'trust-evaluator': 0, 'audit-chain': 0 } })
+  stack = await testStack({
+    replicas: { registrar: 0, verifier: 0, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 },
+  })
   device = await withClient(stack.owner, async (client) =>
     makeDevice(client, { lenser: (await makeAccount(client)).lenser }),
   )

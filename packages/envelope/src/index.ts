@@ -10,6 +10,7 @@ export {
   type FormRefusal,
   type Message,
 } from './check-envelope.ts'
+export { checkVerified, type Verified, type VerifiedExpectations } from './check-verified.ts'
 export { type EnvelopeCode, EnvelopeError, envelopeCodes, type Refusal, refuse } from './errors.ts'
 export { type Claimed, type FormerKey, judgeFormerKeys } from './former-keys.ts'
 export { isUuid, isUuidV7, newUuidV7, randomNonce, uuidV7Time } from './ids.ts'

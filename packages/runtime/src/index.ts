@@ -19,4 +19,5 @@ export { createLifecycle, type Lifecycle, type LifecycleOptions } from './lifecy
 export { createLogger, type Logger, type LoggerOptions } from './logger.ts'
 export { createReadiness, type Readiness } from './readiness.ts'
 export { describeError, redact, short } from './redact.ts'
+export { type Repetition, type RepetitionOptions, startRepeating } from './repeat.ts'
 export { createState, type StateHolder, type WorkerState, workerStates } from './worker-state.ts'

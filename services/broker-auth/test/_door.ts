@@ -8,7 +8,7 @@ import type { Signatory } from '@lenserfight/testkit'
 import type { ExecutionContext } from 'ava'
 
 /** Broker, database, provisioner and broker-auth: what a connection passes. */
-export const doorOnly = { registrar: 0, verifier: 0, 'trust-evaluator': 0, 'audit-chain': 0 }
+export const doorOnly = { registrar: 0, verifier: 0, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 }
 
 export const asOwner = <T>(stack: Stack, use: (client: PgClient) => Promise<T>): Promise<T> =>
   withClient(stack.owner, use)

@@ -9,7 +9,7 @@ import { connect, nkeyAuthenticator } from '@nats-io/transport-node'
 import test from 'ava'
 import { consumerConfig, differences, streamConfig } from '../src/index.ts'
 
-const alone = { 'broker-auth': 0, registrar: 0, verifier: 0, 'trust-evaluator': 0, 'audit-chain': 0 }
+const alone = { 'broker-auth': 0, registrar: 0, verifier: 0, 'trust-evaluator': 0, 'sync-applier': 0, 'audit-chain': 0 }
 
 /** The broker's API, with the provisioner's own key. */
 const asProvisioner = async (stack: Stack): Promise<{ manager: JetStreamManager; close: () => Promise<void> }> => {

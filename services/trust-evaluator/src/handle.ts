@@ -1,15 +1,15 @@
-import { setImmediate as turn } from 'node:timers/promises'
-import { type AddressedReceipt, type Burial, type Disposition, done, type SendReceipts } from '@lenserfight/bus'
 import {
-  encodeBase64Url,
-  envelopeDigest,
-  isUuidV7,
-  judgeFormerKeys,
-  readEnvelope,
-  type SignerRecord,
-} from '@lenserfight/envelope'
-import { type Logger, short } from '@lenserfight/runtime'
-import type { ReasonCode, ReceiptItem } from '@lenserfight/schemas'
+  type AddressedReceipt,
+  type Burial,
+  createRecheck,
+  type Disposition,
+  done,
+  refusalOf,
+  type SendReceipts,
+} from '@lenserfight/bus'
+import type { SignerRecord } from '@lenserfight/envelope'
+import type { Logger } from '@lenserfight/runtime'
+import type { ReceiptItem } from '@lenserfight/schemas'
 import { type EvaluatorStore, perCall } from './commit.ts'
 import { decide } from './decide.ts'
 import { type AppliedKind, appliedKinds, type Item } from './decode.ts'
@@ -27,9 +27,6 @@ export interface Handler {
   /** Envelopes applied, and those that a verifier let through and the evaluator refused: anything but 0 is an alarm. */
   readonly figures: () => { readonly applied: number; readonly disagreements: number }
 }
-
-/** Checked in one go: between, what is on its way to the database goes on. */
-const perTurn = 32
 
 type Signers = ReadonlyMap<string, SignerRecord>
 
@@ -50,64 +47,25 @@ const partsOf = (items: readonly Item[]): { kind: AppliedKind; part: Item[] }[] 
     }))
   })
 
-const digestOf = (text: string): string => encodeBase64Url(envelopeDigest(Buffer.from(text)))
-
-/**
- * A refusal of what came to no outcome in the database. It names the digest of these very bytes, whatever the batch
- * says: whoever can write one would else have us end, for good, an envelope of the device's that we never saw.
- */
-const refusal = (item: Item, code: ReasonCode): ReceiptItem => {
-  const read = readEnvelope(item.text)
-  const op_id = read.ok ? read.envelope.body.op_id : undefined
-  return { digest: digestOf(item.text), ok: false, code, ...(isUuidV7(op_id) ? { op_id: op_id as string } : {}) }
-}
-
 /** Applies verified envelopes batch by batch: decide, commit, tell. */
 export const createHandler = ({ gatewayId, store, sendReceipts, logger }: HandlerOptions): Handler => {
-  const counts = { applied: 0, disagreements: 0 }
+  let applied = 0
+  const recheck = createRecheck({ formerKeys: store.formerKeys, logger })
   const addressed = (item: Item, receipt: ReceiptItem): AddressedReceipt => ({
     lenser: item.lenser,
     kid: item.kid,
     item: receipt,
   })
-  const disagree = ({ kind, kid, digest }: Item, code: ReasonCode): void => {
-    counts.disagreements += 1
-    // One of the two is wrong or lying, so nothing may rest on it (trust.md, rule 12).
-    logger.error({ event: 'verifier_disagrees', code, kind, kid, digest: short(digest) }, 'a verified envelope failed')
-  }
-
   /** Splits items into those that may be applied and refusals of the others. */
   const check = async (items: readonly Item[], signers: Signers): Promise<Checked> => {
-    const good: Item[] = []
-    const refused: AddressedReceipt[] = []
-    const doubted: Item[] = []
-    for (const [index, item] of items.entries()) {
-      if (index % perTurn === 0) await turn()
-      const code = decide(item, { gatewayId, signerOf: (kid) => signers.get(kid) })
-      if (code === null) good.push(item)
-      else if (code === 'signature_mismatch') doubted.push(item)
-      else {
-        disagree(item, code)
-        refused.push(addressed(item, refusal(item, code)))
-      }
-    }
-    if (doubted.length === 0) return { good, refused }
-    // The key may have been replaced since: what a former one signed counts by the time at which the broker stored it.
-    const former = await store.formerKeys([...new Set(doubted.map(({ kid }) => kid))])
-    for (const item of doubted) {
-      const verdict = judgeFormerKeys(item, former.get(item.kid) ?? [])
-      if (verdict === 'good') good.push(item)
-      else {
-        if (verdict === 'none') disagree(item, 'signature_mismatch')
-        refused.push(addressed(item, refusal(item, 'signature_mismatch')))
-      }
-    }
-    return { good, refused }
+    const facts = { gatewayId, signerOf: (kid: string) => signers.get(kid) }
+    const { good, refused } = await recheck.check(items, (item) => decide(item, facts))
+    return { good, refused: refused.map(({ item, code }) => addressed(item, refusalOf(item, code))) }
   }
   const apply = async (kind: AppliedKind, good: readonly Item[]): Promise<AddressedReceipt[]> => {
     if (good.length === 0) return []
     const outcomes = await store.apply(kind, good)
-    counts.applied += good.length
+    applied += good.length
     return good.map((item, index) => addressed(item, outcomes[index] as ReceiptItem))
   }
 
@@ -128,7 +86,7 @@ export const createHandler = ({ gatewayId, store, sendReceipts, logger }: Handle
   }
   const deadLetter = (item: Item | undefined, { incidentId }: Burial): void => {
     if (item === undefined) return
-    sendReceipts([addressed(item, { ...refusal(item, 'internal_error'), incident_id: incidentId })])
+    sendReceipts([addressed(item, { ...refusalOf(item, 'internal_error'), incident_id: incidentId })])
   }
-  return { handle, deadLetter, figures: () => ({ ...counts }) }
+  return { handle, deadLetter, figures: () => ({ applied, disagreements: recheck.disagreements() }) }
 }

@@ -1,6 +1,5 @@
-import type { Logger } from '@lenserfight/runtime'
+import { type Logger, type Repetition, startRepeating } from '@lenserfight/runtime'
 import type { EvaluatorStore } from './commit.ts'
-import { type Repetition, startRepeating } from './repeat.ts'
 
 export interface ReevaluationOptions {
   readonly store: Pick<EvaluatorStore, 'queueCompromised' | 'queueInvalidated' | 'reevaluate'>

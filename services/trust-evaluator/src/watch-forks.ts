@@ -1,7 +1,6 @@
-import { type Logger, short } from '@lenserfight/runtime'
+import { type Logger, type Repetition, short, startRepeating } from '@lenserfight/runtime'
 import type { EvaluatorStore } from './commit.ts'
 import { judgeFork, type Suspicion } from './judge-fork.ts'
-import { type Repetition, startRepeating } from './repeat.ts'
 
 export interface ForkWatchOptions {
   readonly gatewayId: string

@@ -1,6 +1,5 @@
-import type { Logger } from '@lenserfight/runtime'
+import { type Logger, type Repetition, startRepeating } from '@lenserfight/runtime'
 import type { EvaluatorStore, XpFailure } from './commit.ts'
-import { type Repetition, startRepeating } from './repeat.ts'
 
 export interface XpWorkOptions {
   readonly store: Pick<EvaluatorStore, 'workXp'>

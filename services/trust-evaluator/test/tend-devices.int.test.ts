@@ -1,7 +1,7 @@
-import { createLogger } from '@lenserfight/runtime'
+import { createLogger, startRepeating } from '@lenserfight/runtime'
 import test from 'ava'
 import { createStore } from '../src/commit.ts'
-import { startRepeating } from '../src/repeat.ts'
+
 import { startTending } from '../src/tend-devices.ts'
 import { createWorld, type Device, type World } from './_world.ts'
 import { hours, tell, worthy } from './devices/_history.ts'

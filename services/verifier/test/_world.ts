@@ -29,7 +29,14 @@ export interface World {
 export const startWorld = async (verifiers = 1): Promise<World> => {
   const stack = await testStack({
     callout: false,
-    replicas: { 'broker-auth': 0, registrar: 0, verifier: verifiers, 'trust-evaluator': 0, 'audit-chain': 0 },
+    replicas: {
+      'broker-auth': 0,
+      registrar: 0,
+      verifier: verifiers,
+      'trust-evaluator': 0,
+      'sync-applier': 0,
+      'audit-chain': 0,
+    },
   })
   const logger = createLogger({ service: 'verifier', level: 'silent' })
   const owner = createPool({ ...stack.owner, max: 8, logger })

@@ -1,13 +1,4 @@
-import {
-  checkForm,
-  checkSignature,
-  checkSignerRecord,
-  encodeBase64Url,
-  encodeKey,
-  envelopeDigest,
-  readEnvelope,
-  verifyKeyProof,
-} from '@lenserfight/envelope'
+import { checkVerified, encodeKey, readEnvelope, verifyKeyProof } from '@lenserfight/envelope'
 import { checkBody, kindOf, type ReasonCode, type RotateBody } from '@lenserfight/schemas'
 import type { Signer } from '../ask/check-request.ts'
 import type { Item } from './decode.ts'
@@ -22,20 +13,8 @@ export interface Facts {
 
 const isSupported = (name: string): boolean => kindOf(name)?.door === 'in' && kindOf(name)?.applier === 'registrar'
 
-/**
- * Judges a verified envelope anew (law 5: no single worker's word makes trust): form, signer, signature, and that the
- * digest is that of its bytes. Pure.
- */
-export const decide = (item: Item, { gatewayId, signerOf }: Facts): Decision => {
-  const bytes = Buffer.from(item.text)
-  const form = checkForm(bytes, { kid: item.kid, kind: item.kind, gatewayId, isSupported, checkBody })
-  if (!form.ok) return form.code
-  const signer = signerOf(item.kid)
-  const refusal = checkSignerRecord(form.message, signer, item.lenser)
-  if (refusal !== null || signer === undefined) return refusal?.code ?? 'unknown_device'
-  if (encodeBase64Url(envelopeDigest(bytes)) !== item.digest) return 'signature_mismatch'
-  return checkSignature(form.message, signer.publicKey)?.code ?? null
-}
+/** Judges a verified envelope anew (law 5). Pure. */
+export const decide = (item: Item, facts: Facts): Decision => checkVerified(item, { ...facts, isSupported, checkBody })
 
 /**
  * The key that a rotation replaces, base64url, where the new key proved itself against that one; null where it did not.

@@ -1,7 +1,14 @@
-import { type AddressedReceipt, type Burial, type Disposition, done, type SendReceipts } from '@lenserfight/bus'
-import { encodeBase64Url, envelopeDigest, judgeFormerKeys, readEnvelope, uuidV7Time } from '@lenserfight/envelope'
-import { InfrastructureError, type Logger, short } from '@lenserfight/runtime'
-import type { ReasonCode, ReceiptItem } from '@lenserfight/schemas'
+import {
+  type AddressedReceipt,
+  type Burial,
+  createRecheck,
+  type Disposition,
+  done,
+  refusalOf,
+  type SendReceipts,
+} from '@lenserfight/bus'
+import { InfrastructureError, type Logger } from '@lenserfight/runtime'
+import type { ReceiptItem } from '@lenserfight/schemas'
 import { type Outcome, refused } from '../ask/outcome.ts'
 import type { RegistrarStore } from '../store.ts'
 import { decide, replacedKey } from './decide.ts'
@@ -30,64 +37,26 @@ interface Passed {
 /** How often a rotation is judged again because the key changed between the check and the commit. */
 const mostRounds = 3
 
-/** The op_id of a text that a verifier let through; undefined where it is none. */
-const opIdOf = (text: string): string | undefined => {
-  const read = readEnvelope(text)
-  const { op_id } = read.ok ? read.envelope.body : {}
-  return typeof op_id === 'string' && uuidV7Time(op_id) !== null ? op_id : undefined
-}
-
-/**
- * It names the digest of these very bytes, whatever the batch says: whoever can write one would else have us end, for
- * good, an envelope of the device's that we never saw.
- */
 const receipt = (item: Item, outcome: Outcome & Partial<ReceiptItem>): AddressedReceipt => {
-  const op_id = opIdOf(item.text)
+  const { digest, op_id } = refusalOf(item, 'internal_error')
   return {
-    lenser: item.lenser,
-    kid: item.kid,
-    item: {
-      digest: encodeBase64Url(envelopeDigest(Buffer.from(item.text))),
-      ...outcome,
-      ...(op_id === undefined ? {} : { op_id }),
-    },
+    ...{ lenser: item.lenser, kid: item.kid },
+    item: { digest, ...outcome, ...(op_id === undefined ? {} : { op_id }) },
   }
 }
 
 /** Applies batches of answered challenges and of rotations: decide, commit, tell. */
 export const createVerifiedHandler = ({ gatewayId, store, sendReceipts, logger }: VerifiedOptions) => {
-  /** A verifier let through what we refuse: one of us is wrong, and nothing may rest on it. */
-  const disagree = ({ kind, kid, digest }: Item, code: ReasonCode): void =>
-    logger.error(
-      { event: 'verifier_disagrees', code, kind, kid, digest: short(digest) },
-      'a verified envelope was refused',
-    )
-
+  const recheck = createRecheck({ formerKeys: store.formerKeys, logger })
   const check = async (items: readonly Item[]): Promise<{ passed: Passed[]; failed: Judged[] }> => {
     const signers = await store.signers([...new Set(items.map(({ kid }) => kid))])
-    const passed: Passed[] = []
-    const failed: Judged[] = []
-    const doubted: Item[] = []
-    for (const item of items) {
-      const code = decide(item, { gatewayId, signerOf: (kid) => signers.get(kid) })
-      if (code === null) passed.push({ item, key: signers.get(item.kid)?.publicKey as Uint8Array })
-      else if (code === 'signature_mismatch') doubted.push(item)
-      else {
-        disagree(item, code)
-        failed.push({ item, outcome: refused(code) })
-      }
-    }
-    if (doubted.length === 0) return { passed, failed }
-    const former = await store.formerKeys([...new Set(doubted.map(({ kid }) => kid))])
-    for (const item of doubted) {
-      const verdict = judgeFormerKeys(item, former.get(item.kid) ?? [])
-      if (verdict === 'good') passed.push({ item })
-      else {
-        if (verdict === 'none') disagree(item, 'signature_mismatch')
-        failed.push({ item, outcome: refused('signature_mismatch') })
-      }
-    }
-    return { passed, failed }
+    const facts = { gatewayId, signerOf: (kid: string) => signers.get(kid) }
+    const { good, former, refused: failed } = await recheck.check(items, (item) => decide(item, facts))
+    const passed = good.map((item) => {
+      const key = former.has(item) ? undefined : signers.get(item.kid)?.publicKey
+      return key === undefined ? { item } : { item, key }
+    })
+    return { passed, failed: failed.map(({ item, code }) => ({ item, outcome: refused(code) })) }
   }
 
   const postChallenges = async (passed: readonly Passed[]): Promise<Judged[]> => {

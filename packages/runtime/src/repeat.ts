@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { InfrastructureError, type Logger } from '@lenserfight/runtime'
+import { InfrastructureError } from './errors.ts'
+import type { Logger } from './logger.ts'
 
 export interface RepetitionOptions {
   /** Milliseconds from the end of one round to the next, give or take a quarter. */

@@ -1,0 +1,6 @@
+/** @lenserfight/sync-applier: what tests and tools may use of it; the worker itself is `main.ts`. */
+export { ApplierConfig } from './config.ts'
+export { decideEnvelope, type Facts } from './decide/envelope.ts'
+export { type AppliedKind, appliedKinds, decode, type Item, isApplied } from './decode.ts'
+export { createHandler, type Handler, type HandlerOptions } from './handle.ts'
+export { type ApplierStore, createStore } from './store.ts'

@@ -1,0 +1,96 @@
+import { call, type Pool, tookTooLong } from '@lenserfight/db'
+import type { FormerKey, SignerRecord } from '@lenserfight/envelope'
+import { CodedError, isReasonCode, type ReceiptItem } from '@lenserfight/schemas'
+import type { Item } from './decode.ts'
+
+/** The database as the sync-applier knows it: its own functions by name, and nothing else (role ltg_sync_applier). */
+export interface ApplierStore {
+  /** The devices on record under these kids. */
+  readonly signers: (kids: readonly string[]) => Promise<ReadonlyMap<string, SignerRecord>>
+  /** The keys that these devices had before, as far as something that they signed may still be under way. */
+  readonly formerKeys: (kids: readonly string[]) => Promise<ReadonlyMap<string, readonly FormerKey[]>>
+  /** Answers pulls; what each is told, in their order. */
+  readonly pull: (items: readonly Item[]) => Promise<ReceiptItem[]>
+  /** Rejects where the database does not answer. */
+  readonly probe: () => Promise<void>
+}
+
+interface SignerRow {
+  readonly kid: string
+  readonly signer: 'device' | 'session'
+  readonly lenser_id: string
+  readonly public_key: Buffer
+}
+interface FormerKeyRow {
+  readonly kid: string
+  readonly public_key: Buffer
+  readonly good_until_ns: string | null
+}
+interface OutcomeRow {
+  readonly idx: number
+  readonly outcome: unknown
+}
+
+/** Reads what a function said of one item; its code is never passed on unread. */
+const readOutcome = (value: unknown, { digest }: Item): ReceiptItem => {
+  const { ok, code, detail, result, op_id, ...rest } = (value ?? {}) as Record<string, unknown>
+  if (rest.digest !== digest) throw new CodedError('internal_error', 'an outcome is of another envelope')
+  const operation = typeof op_id === 'string' ? { op_id } : {}
+  if (ok === true && typeof result === 'object' && result !== null) {
+    return { digest, ok, result: result as Record<string, unknown>, ...operation }
+  }
+  if (ok === false && isReasonCode(code)) {
+    return { digest, ok, code, ...(typeof detail === 'string' ? { detail } : {}), ...operation }
+  }
+  throw new CodedError('internal_error', 'a function returned no outcome')
+}
+
+/** The outcome of each item, in their order. */
+export const readOutcomes = (rows: readonly OutcomeRow[], items: readonly Item[]): ReceiptItem[] => {
+  if (rows.length !== items.length) throw new CodedError('internal_error', 'an outcome is missing')
+  const byIndex = new Map(rows.map(({ idx, outcome }) => [idx, outcome]))
+  return items.map((item, index) => readOutcome(byIndex.get(index + 1), item))
+}
+
+/** As many at a time as the database gets done: what nobody is to blame for would be tried for ever, and hold up everybody. */
+export const inTime = async <T>(
+  items: readonly Item[],
+  apply: (items: readonly Item[]) => Promise<readonly T[]>,
+): Promise<readonly T[]> => {
+  try {
+    return await apply(items)
+  } catch (error) {
+    if (!tookTooLong(error) || items.length === 1) throw error
+    const half = Math.ceil(items.length / 2)
+    return [...(await inTime(items.slice(0, half), apply)), ...(await inTime(items.slice(half), apply))]
+  }
+}
+
+/** Binds the store to a pool. Everything throws InfrastructureError where the database is gone. */
+export const createStore = (pool: Pool): ApplierStore => {
+  const signers = async (kids: readonly string[]): Promise<ReadonlyMap<string, SignerRecord>> => {
+    const rows = await call<SignerRow>(pool, 'devices.fn_signers', [kids])
+    const devices = rows.filter(({ signer }) => signer === 'device')
+    return new Map(
+      devices.map(({ kid, lenser_id, public_key }) => [kid, { kid, lenserId: lenser_id, publicKey: public_key }]),
+    )
+  }
+  const formerKeys = async (kids: readonly string[]): Promise<ReadonlyMap<string, readonly FormerKey[]>> => {
+    const rows = await call<FormerKeyRow>(pool, 'devices.fn_retired_keys', [kids])
+    const keys = rows.map(({ kid, public_key, good_until_ns }) => ({
+      kid,
+      publicKey: public_key,
+      goodUntil: good_until_ns === null ? null : BigInt(good_until_ns),
+    }))
+    return Map.groupBy(keys, ({ kid }) => kid)
+  }
+  const pull = async (items: readonly Item[]): Promise<ReceiptItem[]> => [
+    ...(await inTime(items, async (part) =>
+      readOutcomes(await call<OutcomeRow>(pool, 'devices.fn_sync_pull', [part.map(({ text }) => text)]), part),
+    )),
+  ]
+  const probe = async (): Promise<void> => {
+    await signers([])
+  }
+  return { signers, formerKeys, pull, probe }
+}
