@@ -47,6 +47,6 @@ export const unbindRunner = (context: Context, given: string): Promise<void> =>
     context.output.result({ ok: true, ...result }, [
       device_name === null
         ? `Runner ${plain(name)} (${runner_id}) was bound to no device.`
-        : `Runner ${plain(name)} (${runner_id}) no longer runs on ${plain(device_name)}. Its runs under way keep what they had.`,
+        : `Runner ${plain(name)} (${runner_id}) no longer runs on ${plain(device_name)}. What it runs there and has not attested yet reaches device_verified at most.`,
     ])
   })

@@ -35,7 +35,7 @@ export const runnerCommands = (gateway: Argv, choose: Choose): Argv =>
                 demandOption: true,
                 describe: 'Its name, its id, or 8 or more characters that only its id begins with',
               })
-              .example('$0 gateway runners unbind nightly', 'runs under way keep what they had'),
+              .example('$0 gateway runners unbind nightly', 'a run not attested yet reaches device_verified at most'),
           ({ name }) => choose(asVoid(async (context) => (await load()).unbindRunner(context, name))),
         )
         .example('$0 gateway runners', 'which there are, and when each was last heard of')
