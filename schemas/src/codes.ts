@@ -419,6 +419,11 @@ export const reasons = {
     message:
       'A project file holds a secret. Remove it there and replace it where it came from: others may have read it.',
   },
+  secret_in_object: {
+    next: 'stop',
+    message:
+      'That is like a secret, and every machine of the account reads it: nothing was changed. Keep it where programs look for secrets; a hash is told from a key by sha256: before it.',
+  },
   secret_in_environment: {
     next: 'stop',
     message: 'The environment holds a private key. Remove it: keys belong in the OS keychain.',

@@ -13,6 +13,7 @@ import { noDashes, runCommand } from './grammar/run.ts'
 import { runnerCommands } from './grammar/runners.ts'
 import { runsCommand } from './grammar/runs.ts'
 import { sessionCommands } from './grammar/session.ts'
+import { syncCommands } from './grammar/sync.ts'
 
 export type { Act } from './grammar/act.ts'
 
@@ -132,6 +133,7 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     approvalCommands(gateway, choose)
     policyCommands(gateway, choose)
     explainCommand(gateway, choose)
+    syncCommands(gateway, choose)
     machineCommands(gateway, choose)
     doctorCommand(gateway, choose)
     return gateway

@@ -84,6 +84,9 @@ const commands = [
   'gateway policy test',
   'gateway policy set',
   'gateway explain',
+  'gateway sync status',
+  'gateway sync resolve',
+  'gateway sync undo',
   'gateway identity init',
   'gateway identity show',
   'gateway identity export-public',
@@ -564,6 +567,7 @@ test('a value that is refused names the word that it was given for', async (t) =
     [/^--wait: /, 'gateway', 'operation', 'x', '--wait', '601'],
     [/^--runner: a name is not empty$/, 'run', '--runner', '', '--', 'true'],
     [/^<name>: a name is not empty$/, 'gateway', 'runners', 'bind', ''],
+    [/^--take: a side’s number/, 'gateway', 'sync', 'resolve', 'x', '--take', '0'],
     [/^--expires-in-days: days are/, 'api-keys', 'create', 'x', '--expires-in-days', '0'],
   ] as const) {
     t.regex(await refusal(...words), said, words.join(' '))
