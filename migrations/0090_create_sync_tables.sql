@@ -251,6 +251,8 @@ CREATE TABLE devices.peer_candidates (
   lease_kind text NOT NULL CHECK (lease_kind IN ('sync_flush')),
   lenser_id uuid NOT NULL,
   device_id uuid NOT NULL REFERENCES devices.registered_devices (id),
+  -- Since when it has asked without a break: who waited for long enough comes first.
+  waits_since timestamptz NOT NULL,
   wanted_until timestamptz NOT NULL,
   PRIMARY KEY (lease_kind, lenser_id, device_id)
 ) WITH (fillfactor = 50);

@@ -67,6 +67,7 @@ const functions = {
   api_key_create: 'lensers.fn_api_key_create',
   status: 'devices.fn_status',
   audit_verify: 'audit.fn_audit_verify',
+  leader: 'devices.fn_acquire_leader_lease',
 } as const satisfies Partial<Record<KindName, string>>
 
 interface SignerRow {

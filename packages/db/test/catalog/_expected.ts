@@ -32,6 +32,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'agents.fn_policy_show',
     'agents.fn_policy_test',
     'audit.fn_audit_verify',
+    'devices.fn_acquire_leader_lease',
     'devices.fn_claim_ask',
     'devices.fn_device_approve',
     'devices.fn_device_list',
