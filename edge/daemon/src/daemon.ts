@@ -26,6 +26,8 @@ import { createAwaited } from './runs/awaited.ts'
 import { createRunBook } from './runs/book.ts'
 import { createRuns } from './runs/runs.ts'
 import { type Methods, type SocketServer, serveSocket } from './socket/server.ts'
+import { createObjects } from './sync/objects.ts'
+import { createSyncTables } from './sync/tables.ts'
 import { daemonVersion } from './version.ts'
 
 /** How long an orderly stop waits for the receipt of its own event. */
@@ -213,9 +215,10 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   await rotation.resume()
   await ring.reload()
 
+  const objects = createObjects({ tables: createSyncTables(store), deviceId: () => device_id, now })
   const methods = createMethods({
     ...{ outbox, presence, rotation, canary, runs, heartbeat, identity: changes.identity },
-    ...{ book, awaited, enqueue },
+    ...{ book, awaited, enqueue, objects },
     status: () =>
       describeDaemon({
         ...{ descriptor, presence, trust, since, binds, identity: changes.identity() },

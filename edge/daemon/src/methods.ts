@@ -14,6 +14,8 @@ import { createRunMethods } from './runs/methods.ts'
 import type { Runs } from './runs/runs.ts'
 import type { Enrolled } from './settings.ts'
 import type { Methods } from './socket/server.ts'
+import { createObjectMethods } from './sync/methods.ts'
+import type { Objects } from './sync/objects.ts'
 
 const refreshMs = 3_000
 
@@ -27,6 +29,7 @@ export interface MethodsOptions {
   readonly runs: Runs
   readonly book: RunBook
   readonly awaited: Awaited
+  readonly objects: Objects
   readonly enqueue: (kind: KindName, body: Readonly<Record<string, unknown>>) => Operation
   readonly status: () => Readonly<Record<string, unknown>>
   /** Asks the gateway for the device's state anew. */
@@ -36,7 +39,7 @@ export interface MethodsOptions {
 /** What the socket's methods do. */
 export const createMethods = (options: MethodsOptions): Methods => {
   const { identity, rotation, outbox, presence, canary, heartbeat, runs, book, status, refresh } = options
-  const { awaited, enqueue } = options
+  const { awaited, enqueue, objects } = options
 
   const refusal = (kind: KindName): ReasonCode | undefined => {
     const level = presence.level()
@@ -53,6 +56,7 @@ export const createMethods = (options: MethodsOptions): Methods => {
   return {
     ...createIdentityMethods({ identity, rotation, outbox, checkState }),
     ...createRunMethods({ outbox, presence, heartbeat, runs, book, awaited, enqueue, refusal, checkState }),
+    ...createObjectMethods(objects),
     status: async () => status(),
     canary: async ({ timeout_ms }, signal) => {
       await checkState('canary')

@@ -46,6 +46,62 @@ const schemas = [
    ALTER TABLE runs ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0 CHECK (withdrawn IN (0, 1));
    CREATE INDEX runs_awaiting ON runs (run_id) WHERE awaiting = 1;`,
   `ALTER TABLE operations ADD COLUMN unwanted INTEGER NOT NULL DEFAULT 0 CHECK (unwanted IN (0, 1));`,
+  // SC-5, SB-4: what edges may not write has no place in this outbox, and what is local alone has none here at all.
+  `CREATE TABLE objects (
+     class TEXT NOT NULL CHECK (class IN (
+       'xp_total', 'trust_evaluation', 'battle_result', 'policy', 'budget', 'kill_switch', 'dark_launch', 'ai_catalog',
+       'agent_config', 'agent_team_graph', 'workflow_definition', 'lens_draft', 'runner_metadata', 'non_secret_pref',
+       'automation_registry_entry')),
+     object TEXT NOT NULL,
+     local TEXT NOT NULL,
+     confirmed TEXT,
+     digest TEXT,
+     alive INTEGER NOT NULL CHECK (alive IN (0, 1)),
+     conflicts INTEGER NOT NULL,
+     incarnation INTEGER NOT NULL,
+     link TEXT,
+     rebase INTEGER NOT NULL CHECK (rebase IN (0, 1)),
+     rebased_at INTEGER,
+     seen INTEGER NOT NULL DEFAULT 0 CHECK (seen IN (0, 1)),
+     not_before INTEGER NOT NULL,
+     refused_code TEXT,
+     refused_detail TEXT,
+     refused_at INTEGER,
+     changed_at INTEGER NOT NULL,
+     PRIMARY KEY (class, object),
+     CHECK ((confirmed IS NULL) = (digest IS NULL)),
+     CHECK ((refused_code IS NULL) = (refused_at IS NULL))
+   ) STRICT;
+   CREATE INDEX objects_refused ON objects (class, object) WHERE refused_code IS NOT NULL;
+   CREATE INDEX objects_conflicting ON objects (class, object) WHERE conflicts > 0;
+   CREATE TABLE sync_outbox (
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     class TEXT NOT NULL CHECK (class IN (
+       'agent_config', 'agent_team_graph', 'workflow_definition', 'lens_draft', 'runner_metadata', 'non_secret_pref',
+       'automation_registry_entry')),
+     object TEXT NOT NULL,
+     delta TEXT NOT NULL,
+     base TEXT NOT NULL,
+     bytes INTEGER NOT NULL,
+     op_id TEXT,
+     place INTEGER,
+     applied INTEGER NOT NULL DEFAULT 0 CHECK (applied IN (0, 1)),
+     created_at INTEGER NOT NULL,
+     FOREIGN KEY (class, object) REFERENCES objects,
+     CHECK ((op_id IS NULL) = (place IS NULL)),
+     CHECK (applied = 0 OR op_id IS NULL)
+   ) STRICT;
+   CREATE INDEX sync_outbox_of ON sync_outbox (class, object);
+   CREATE INDEX sync_outbox_pending ON sync_outbox (class, created_at, bytes) WHERE applied = 0;
+   CREATE INDEX sync_outbox_under_way ON sync_outbox (op_id, place) WHERE op_id IS NOT NULL;
+   CREATE TABLE sync_cursors (
+     class TEXT PRIMARY KEY,
+     after INTEGER NOT NULL,
+     snapshot INTEGER NOT NULL CHECK (snapshot IN (0, 1)),
+     resynced_at INTEGER,
+     diverged INTEGER NOT NULL CHECK (diverged IN (0, 1))
+   ) STRICT, WITHOUT ROWID;
+   CREATE TABLE sync_facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;`,
 ] as const
 
 /** A row as SQLite returns it. */

@@ -1,4 +1,12 @@
-import { Bytes32, isReasonCode, limits, type ReasonCode, reasonCodes, Uuid } from '@lenserfight/schemas'
+import {
+  Bytes32,
+  isReasonCode,
+  limits,
+  objectIdPattern,
+  type ReasonCode,
+  reasonCodes,
+  Uuid,
+} from '@lenserfight/schemas'
 import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 
 /** Limits of the local socket: who may reach it is this user alone, and may still be broken. */
@@ -23,6 +31,9 @@ const Outcome = Type.Union([
   Type.Object({ ok: Type.Literal(false), code: Type.Enum([...reasonCodes]) }, { additionalProperties: false }),
 ])
 const closed = { additionalProperties: false } as const
+const ClassName = Type.String({ minLength: 1, maxLength: 64 })
+const objectName = { class: ClassName, object: Type.String({ pattern: objectIdPattern }) }
+const Named = Type.Object(objectName, closed)
 
 /** The methods, with what each takes. */
 export const methods = {
@@ -53,6 +64,22 @@ export const methods = {
   'identity.prepare': Type.Object({}, closed),
   /** What the gateway answered the owner. */
   'identity.settle': Type.Object({ op_id: Type.String(), outcome: Outcome }, closed),
+  /** Changes paths of an object, made where there is none; null deletes a path. */
+  'objects.set': Type.Object({ ...objectName, paths: Partial }, closed),
+  'objects.delete': Named,
+  'objects.undelete': Named,
+  /** Gives up the edits of an object that was set aside. */
+  'objects.discard': Named,
+  'objects.get': Named,
+  'objects.list': Type.Object(
+    {
+      class: Type.Optional(ClassName),
+      deleted: Type.Optional(Type.Boolean()),
+      /** The last one of the page before, `<class>/<object>`. */
+      after: Type.Optional(Type.String({ maxLength: 200 })),
+    },
+    closed,
+  ),
   canary: Type.Object({ timeout_ms: TimeoutMs }, closed),
   'operation.wait': Type.Object({ op_id: Type.String(), timeout_ms: TimeoutMs }, closed),
 } as const
