@@ -81,7 +81,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'execution.fn_run_withdraw',
     'xp.fn_work_jobs',
   ],
-  ltg_sync_applier: ['devices.fn_retired_keys', 'devices.fn_signers'],
+  ltg_sync_applier: ['devices.fn_retired_keys', 'devices.fn_signers', 'devices.fn_sync_pull'],
   ltg_audit_chain: ['audit.fn_chain_link'],
   anon: ['auth.uid'],
   authenticated: [
@@ -100,6 +100,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'battles.fn_battle_open',
     'devices.fn_device_block',
     'devices.fn_device_unblock',
+    'devices.fn_epoch_raise',
     'devices.fn_invalidate_claims',
     'reputation.fn_leaderboard',
     'xp.apply',

@@ -20,7 +20,7 @@ test('a service’s role has no attribute, no membership and no password that mi
   t.deepEqual(owner, { rolcanlogin: false, rolsuper: false })
 })
 
-test('the platform’s service_role blocks devices, opens battles and looks after XP, does nothing else of ours, and touches no table', async (t) => {
+test('the platform’s service_role blocks devices, opens battles, looks after XP and raises the epoch, does nothing else of ours, and touches no table', async (t) => {
   const own = await world().one<{ tables: string }>(
     `SELECT count(*) AS tables FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p')
@@ -34,6 +34,7 @@ test('the platform’s service_role blocks devices, opens battles and looks afte
     'battles.fn_battle_open',
     'devices.fn_device_block',
     'devices.fn_device_unblock',
+    'devices.fn_epoch_raise',
     'devices.fn_invalidate_claims',
     'reputation.fn_leaderboard',
     'xp.apply',

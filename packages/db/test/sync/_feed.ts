@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto'
+import { generateKeyPair, signEnvelope } from '@lenserfight/envelope'
 import { apply, digestOf, edit, emptyState, type ObjectState, reservedActor } from '@lenserfight/sync'
+import { nextCounter } from '@lenserfight/testkit'
 import type { Pool } from '../../src/index.ts'
+import type { World } from '../_world.ts'
 
 export type Db = Pick<Pool, 'query'>
 
@@ -59,4 +62,72 @@ export const storedChecksum = async (db: Db, lenser: string, className: string) 
     [lenser, className],
   )
   return rows[0] as { count: number; xor: string } | undefined
+}
+
+const key = generateKeyPair().privateKey
+const aud = randomUUID()
+
+export interface Pull {
+  readonly device: string
+  readonly cursors: Readonly<Record<string, number>>
+  readonly epoch?: number | null
+  readonly report?: Readonly<Record<string, unknown>>
+}
+
+/** A pull's envelope, claimed as a verifier does, with its verdict. */
+export const sealed = async (world: World, pull: Pull, stored = Date.now(), verdict = 'ok'): Promise<string> => {
+  const report = { pending: 0, set_aside: 0, diverged: [], ...pull.report }
+  const body = { aud, kind: 'sync_pull', counter: nextCounter(), epoch: pull.epoch === undefined ? 1 : pull.epoch }
+  const { text, envelope, digest } = signEnvelope({
+    ...{ kid: pull.device, key, iat: Math.floor(stored / 1000) },
+    body: { ...body, cursors: pull.cursors, report },
+  })
+  await world.owner.query(
+    `INSERT INTO devices.envelope_claims
+       (door, kid, nonce, iat, kind, digest, verdict, lenser_id, stream, seq, stored_ns, key_number)
+     SELECT 'ingress', d.id, $2, $3, 'sync_pull', $4, $7, d.lenser_id, 'LTG_INGRESS', $5, $6, 1
+       FROM devices.registered_devices d WHERE d.id = $1`,
+    [pull.device, envelope.nonce, envelope.iat, digest, body.counter, BigInt(stored) * 1_000_000n, verdict],
+  )
+  return text
+}
+
+export interface Row {
+  readonly seq: number
+  readonly object: string
+  readonly op: 'upsert' | 'delete' | 'purge'
+  readonly state?: ObjectState
+  readonly digest?: string
+}
+export interface ClassPage {
+  readonly code?: string
+  readonly after: number
+  readonly upto: number
+  readonly more: boolean
+  readonly rows: readonly Row[]
+  readonly checksum?: { readonly count: number; readonly xor: string }
+}
+export interface Page {
+  readonly epoch: number
+  readonly more: boolean
+  readonly classes: Readonly<Record<string, ClassPage>>
+}
+export interface Outcome {
+  readonly ok: boolean
+  readonly code?: string
+  readonly lenser?: string
+  readonly result?: Page
+}
+
+/** What becomes of sealed pulls, in their order. */
+export const answer = async (db: Db, texts: readonly string[]): Promise<Outcome[]> => {
+  const { rows } = await db.query('SELECT outcome FROM devices.fn_sync_pull($1) ORDER BY idx', [texts])
+  return rows.map(({ outcome }: { outcome: Outcome }) => outcome)
+}
+
+/** The page that one pull is given, by the applier's own role. */
+export const pull = async (world: World, asked: Pull): Promise<Page> => {
+  const [outcome] = await answer(world.as('ltg_sync_applier'), [await sealed(world, asked)])
+  if (outcome?.result === undefined) throw new Error(`refused: ${outcome?.code}`)
+  return outcome.result
 }
