@@ -1,18 +1,8 @@
 -- Pulls: a device is given what changed after its own cursors, and its watermarks move in the transaction that reads it (SB-1).
 SET LOCAL ROLE ltg_owner;
 
--- The database's present epoch. A cursor of another tells nothing: the database was restored since (rule 14).
-CREATE FUNCTION devices.fn_sync_epoch() RETURNS integer
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  RETURN (SELECT max(e.epoch) FROM devices.epochs e);
-END
-$$;
-
--- Raises it and returns it; for the platform's operators, once the database was restored from a backup.
+-- Raises the epoch and returns it; for the platform's operators, once the database was restored from a backup (rule 14): what a
+-- cursor of an earlier one says is worth nothing.
 CREATE FUNCTION devices.fn_epoch_raise() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -140,7 +130,7 @@ $$;
 
 -- Why a device is given nothing of a class; null where it is. Below the floor it is given what it was given before, as long as it
 -- held up what is forgotten meanwhile: so it finishes a whole reading that it began at 0.
-CREATE FUNCTION devices.fn_sync_refusal(
+CREATE FUNCTION devices.fn_pull_refusal(
   p_asked bigint, p_is_same_epoch boolean, p_floor bigint, p_watermark devices.sync_watermarks
 ) RETURNS text
 LANGUAGE plpgsql
@@ -193,7 +183,7 @@ BEGIN
       LEFT JOIN devices.sync_checksums s ON s.lenser_id = c.feed AND s.class = c.class
      ORDER BY c.class
   LOOP
-    v_code := devices.fn_sync_refusal(v.asked, v_is_same_epoch, v.floor, v.w);
+    v_code := devices.fn_pull_refusal(v.asked, v_is_same_epoch, v.floor, v.w);
     IF v_code IS NOT NULL THEN
       v_classes := v_classes || jsonb_build_object(v.class, jsonb_build_object('code', v_code));
       CONTINUE;
@@ -276,7 +266,7 @@ BEGIN
     FROM unnest(v_items) i
    WHERE i.step IS NULL AND devices.fn_state_refusal('sync_pull', i.trust_level) IS NULL;
   IF v_good IS NOT NULL THEN
-    v_epoch := devices.fn_sync_epoch();
+    v_epoch := (SELECT max(e.epoch) FROM devices.epochs e);
     PERFORM devices.fn_keep_reports(v_good);
     PERFORM devices.fn_sync_lock_watermarks(devices.fn_sync_cursors(v_good), v_epoch);
   END IF;

@@ -53,9 +53,10 @@ test('rule 8: what changed is numbered without a gap, each feed by itself; what 
 test('what the cloud wrote is told of once who computes digests has seen it', async (t) => {
   const { id } = await world().addLenser()
   await store(world().owner, named(id, 'one'), fresh('agent_config'))
+  await append(world().owner, [named(id, 'one')])
   await world().owner.query('UPDATE devices.sync_objects SET digest = NULL WHERE lenser_id = $1', [id])
   t.deepEqual(await append(world().owner, [named(id, 'one'), named(id, 'unknown')]), [])
-  t.deepEqual(await changesOf(id), [])
+  t.is((await changesOf(id)).length, 1)
 })
 
 test('the checksum of a class is the one that a machine computes, however its objects came to be as they are', async (t) => {

@@ -26,6 +26,14 @@ const write = async (lenser: string, objects: readonly string[], className = age
   )
   return states
 }
+/** Writes objects of so many bytes. */
+const writeLarge = async (lenser: string, sizes: Readonly<Record<string, number>>): Promise<void> => {
+  for (const [object, size] of Object.entries(sizes)) {
+    const state = { ...fresh(agents), paths: { notes: [{ actor: 'x', clock: {}, value: 'é'.repeat(size / 2) }] } }
+    await store(world().owner, { lenser, class: agents, object }, state)
+    await append(world().owner, [{ lenser, class: agents, object }])
+  }
+}
 const objectsIn = (page: Page, className = agents) => page.classes[className]?.rows.map(({ object }) => object)
 const watermark = (device: string, className = agents) =>
   world().one<{ prev: number; watermark: number }>(
@@ -79,6 +87,7 @@ test('SB-1: the watermark moves in the transaction that returns the rows: where 
 test('SB-1: two pulls of one device at once are given the same rows', async (t) => {
   const { lenser, devices } = await account()
   const [device] = devices as [string]
+  await pull(world(), { device, cursors: { [agents]: 0 } })
   await write(lenser, ['one', 'two'])
   const texts = await Promise.all([0, 1].map(() => sealed(world(), { device, cursors: { [agents]: 0 } })))
   const [slow, quick] = [await world().owner.connect(), await world().owner.connect()]
@@ -100,13 +109,14 @@ test('SB-1: two pulls of one device at once are given the same rows', async (t) 
 test('SB-1: an older request that comes late takes nothing back', async (t) => {
   const { lenser, devices } = await account()
   const [device] = devices as [string]
-  await write(lenser, ['one'])
+  await writeLarge(lenser, { one: 120_000 })
   const late = await sealed(world(), { device, cursors: { [agents]: 0 } })
   await pull(world(), { device, cursors: { [agents]: 0 } })
-  await write(lenser, ['two'])
+  await writeLarge(lenser, { two: 120_000 })
   await pull(world(), { device, cursors: { [agents]: 1 } })
   await write(lenser, ['three'])
-  await answer(world().owner, [late])
+  const [again] = await answer(world().owner, [late])
+  t.like(again?.result?.classes[agents], { upto: 1, more: true })
   t.deepEqual(objectsIn(await pull(world(), { device, cursors: { [agents]: 2 } })), ['three'])
 })
 
@@ -218,12 +228,7 @@ test('an answer has so many rows at most, of all classes together, and the next 
 test('an answer has so many bytes at most, and one row however large it is', async (t) => {
   const { lenser, devices } = await account()
   const [device] = devices as [string]
-  const sizes = { a: 1000, b: limits.objectStateBytes - 1000, c: 90_000, d: 90_000, e: 90_000 }
-  for (const [object, size] of Object.entries(sizes)) {
-    const state = { ...fresh(agents), paths: { notes: [{ actor: 'x', clock: {}, value: 'é'.repeat(size / 2) }] } }
-    await store(world().owner, { lenser, class: agents, object }, state)
-    await append(world().owner, [{ lenser, class: agents, object }])
-  }
+  await writeLarge(lenser, { a: 1000, b: limits.objectStateBytes - 1000, c: 90_000, d: 90_000, e: 90_000 })
   const pages = await pullAll(device, [agents])
   t.deepEqual(
     pages.map((page) => objectsIn(page)),
