@@ -8,6 +8,7 @@ import { deviceCommands } from './grammar/devices.ts'
 import { doctorCommand } from './grammar/doctor.ts'
 import { explainCommand } from './grammar/explain.ts'
 import { machineCommands } from './grammar/machine.ts'
+import { objectsCommands } from './grammar/objects.ts'
 import { policyCommands } from './grammar/policy.ts'
 import { noDashes, runCommand } from './grammar/run.ts'
 import { runnerCommands } from './grammar/runners.ts'
@@ -133,6 +134,7 @@ export const createCli = (argv: readonly string[], choose: Choose, onUsage: (mes
     approvalCommands(gateway, choose)
     policyCommands(gateway, choose)
     explainCommand(gateway, choose)
+    objectsCommands(gateway, choose)
     syncCommands(gateway, choose)
     machineCommands(gateway, choose)
     doctorCommand(gateway, choose)

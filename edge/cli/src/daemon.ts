@@ -31,3 +31,13 @@ export const openDaemon = async (context: Context): Promise<DaemonClient> => {
     throw whyGone(context, error)
   })
 }
+
+/** Asks the daemon something, and hangs up whatever comes of it. @throws CodedError as `openDaemon` does, and the daemon's */
+export const asDaemon = async <T>(context: Context, act: (daemon: DaemonClient) => Promise<T>): Promise<T> => {
+  const daemon = await openDaemon(context)
+  try {
+    return await act(daemon)
+  } finally {
+    daemon.close()
+  }
+}

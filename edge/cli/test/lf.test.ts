@@ -84,6 +84,12 @@ const commands = [
   'gateway policy test',
   'gateway policy set',
   'gateway explain',
+  'gateway objects list',
+  'gateway objects get',
+  'gateway objects set',
+  'gateway objects delete',
+  'gateway objects undelete',
+  'gateway objects discard',
   'gateway sync status',
   'gateway sync resolve',
   'gateway sync undo',
@@ -616,6 +622,8 @@ test('an id, a name or a reason that looks like a number stays what was typed', 
   for (const typed of ['0012', '1e234567', '12345678901234567890', '0x10', '00000000-0000-4000-8000-000000000001']) {
     t.like(await parse('gateway', 'revoke-device', typed, '--reason', typed), { id: typed, reason: typed })
     t.like(await parse('gateway', 'operation', typed), { id: typed })
+    const set = await parse('gateway', 'objects', 'set', 'agent_config', typed, `name=${typed}`, '--unset', typed)
+    t.like(set, { id: typed, changes: [`name=${typed}`], unset: [typed] })
     t.like(await parse('gateway', 'runners', 'unbind', typed), { name: typed })
     t.like(await parse('gateway', 'approvals', 'deny', typed, '--reason', typed), { run: typed, reason: typed })
     t.like(await parse('gateway', 'identity', 'init', '--name', typed), { name: typed })

@@ -1,6 +1,10 @@
+import { objectClassNames } from '@lenserfight/schemas'
 import test from 'ava'
+import { listOf, objectOf } from '../src/objects/answers.ts'
 import { readAssignments, readValue } from '../src/objects/assignments.ts'
+import { classRows, describeObject, listLines, waitLine } from '../src/objects/describe.ts'
 import { refuseSecrets } from '../src/objects/secrets.ts'
+import { createOutput } from '../src/output.ts'
 
 const files: Readonly<Record<string, string>> = {
   'step.json': '{"run": "make"}',
@@ -77,4 +81,114 @@ test('a step or a node that is named after a secret is not one, nor is a number 
     }),
   )
   t.throws(() => refuseSecrets({ 'step/token/body': { token: 'x' } }), { code: 'secret_in_object' })
+})
+
+const now = Date.parse('2026-11-21T10:00:00Z')
+const output = createOutput({ json: false, colours: false, results: 1 })
+const device = '019d3c5e-77a1-7000-8000-aaaaaaaaaaaa'
+const workflow = {
+  ...{ class: 'workflow_definition', object: 'nightly', authority: 'both', alive: true, pending: 0, set_aside: null },
+  paths: { name: 'Nightly', 'step/a/body': { run: 'make' }, 'step/a/pos': 1 },
+  ...{ conflicts: [], edited_while_deleted: [], changed_at: now - 60_000 },
+}
+const told = (members: object): string => describeObject(objectOf({ ...workflow, ...members }), output, now).join('\n')
+
+test('an object is told as it reads, one line where a value has one', (t) => {
+  t.is(
+    told({}),
+    [
+      'workflow_definition nightly (your machines’), changed 60 s ago',
+      '  name: Nightly',
+      '  step/a/body:',
+      '    {',
+      '      "run": "make"',
+      '    }',
+      '  step/a/pos: 1',
+    ].join('\n'),
+  )
+  t.regex(told({ authority: 'cloud' }), /^workflow_definition nightly \(the gateway’s\)/)
+  t.regex(told({ pending: 2 }), /\n2 edits of it wait to be sent\.$/)
+})
+
+test('what is in conflict is marked with every side, and where it is decided', (t) => {
+  const sides = [
+    { actor: `${device}~1`, clock: {}, value: 'one\ntwo' },
+    { actor: `${device}~2`, clock: {}, value: null },
+  ]
+  const lines = told({ paths: { 'step/a/body': 'one\ntwo' }, conflicts: [{ path: 'step/a/body', sides }] })
+  t.regex(
+    lines,
+    new RegExp(
+      `\n  step/a/body: in conflict\n    side 1, by ${device}\n      one\n      two\n    side 2, by .*\n      \\(deleted\\)`,
+    ),
+  )
+  t.regex(lines, /\nWhat is in conflict awaits you: `lf gateway sync status --conflicts`\.$/)
+})
+
+test('a deleted object says how it is brought back, and what was edited meanwhile', (t) => {
+  t.regex(
+    told({ alive: false }),
+    /deleted\).*\nIt is deleted\. `lf gateway objects undelete workflow_definition nightly`/s,
+  )
+  t.regex(
+    told({ alive: false, edited_while_deleted: ['name'] }),
+    /\nIt is deleted, and was edited meanwhile: name\. `lf/,
+  )
+  t.notRegex(told({ alive: false, authority: 'cloud' }), /undelete/)
+})
+
+test('edits that were refused say why, and both ways out', (t) => {
+  const lines = told({ set_aside: { code: 'object_limit', detail: null, at: now }, pending: 1 })
+  t.regex(lines, /\nobject_limit: This account has as many objects as it may\./)
+  t.regex(
+    lines,
+    /`lf gateway objects set workflow_definition nightly …`.*`lf gateway objects discard workflow_definition nightly`/,
+  )
+  t.notRegex(lines, /wait to be sent/)
+  t.is(waitLine({ pending: 1, set_aside: null }), '1 edit of it waits to be sent.')
+})
+
+const listed = {
+  class: 'agent_config',
+  object: 'a',
+  alive: true,
+  pending: 0,
+  set_aside: null,
+  conflicts: 0,
+  changed_at: now,
+}
+const linesOf = (objects: object[], isOneClass = false) =>
+  listLines({ ...listOf({ objects, more: false }), isOneClass }, output, now)
+
+test('the list names every class, who decides it and how many there are; and what awaits somebody', (t) => {
+  const lines = linesOf([
+    listed,
+    { ...listed, object: 'b', alive: false },
+    { ...listed, object: 'c', set_aside: 'object_limit', conflicts: 2, pending: 1 },
+  ])
+  t.regex(lines[0] ?? '', /^CLASS +DECIDED BY +HERE$/)
+  t.true(
+    lines.some((line) => /^agent_config +your machines +2$/.test(line)),
+    'those that are alive',
+  )
+  t.true(lines.some((line) => /^policy +the gateway +0$/.test(line)))
+  t.true(lines.some((line) => /^byok_key +each machine alone +-$/.test(line)))
+  t.regex(lines.at(-1) ?? '', /^agent_config +c .*set aside: object_limit, 2 conflicts, 1 edit to be sent$/)
+  t.regex(lines.at(-2) ?? '', /^agent_config +b .* deleted$/)
+  t.deepEqual(linesOf([], true), ['No objects here.'])
+  t.is(classRows([]).length, objectClassNames.length)
+})
+
+test('nothing that another machine wrote acts upon a terminal, and what is no object is not shown as one', (t) => {
+  const hostile = 'a\u001b[2J\u009b2J\r\nb\u202ec'
+  const view = objectOf({
+    ...{ ...workflow, object: hostile, paths: { [hostile]: hostile, b: [hostile] }, edited_while_deleted: [hostile] },
+    ...{ alive: false, set_aside: { code: hostile, detail: hostile, at: now } },
+    conflicts: [{ path: hostile, sides: [{ actor: hostile, value: hostile }] }],
+  })
+  const list = linesOf([{ ...listed, class: hostile, object: hostile, set_aside: hostile }])
+  for (const line of [...describeObject(view, output, now), ...list])
+    t.notRegex(line, /[\p{Cc}\p{Bidi_Control}]/u, line)
+  for (const wrong of [{}, { ...workflow, paths: [] }]) t.throws(() => objectOf(wrong), { code: 'internal_error' })
+  for (const wrong of [{}, { objects: [{}] }]) t.throws(() => listOf(wrong), { code: 'internal_error' })
 })

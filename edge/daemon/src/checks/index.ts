@@ -7,6 +7,7 @@ export { type DeviceStanding, type IdentityFacts, judgeIdentity, requireIdentity
 export { checkKeychain, readDeviceKeys } from './keychain.ts'
 export { type CheckName, checkNames } from './names.ts'
 export { type Check, runChecks } from './run-checks.ts'
+export { judgeSync, type Moment, SyncReport, syncReportOf } from './sync.ts'
 export { hostOf, judgeTransport, reachGateway, type TransportFacts } from './transport.ts'
 export {
   asFailed,
