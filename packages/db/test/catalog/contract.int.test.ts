@@ -9,6 +9,7 @@ import {
   kinds,
   kindsInScope,
   limits,
+  objectClasses,
   policyPhases,
   policyReasons,
   policyVerdicts,
@@ -42,6 +43,17 @@ test('devices.session_kinds is what the contract says of kinds and scopes', asyn
   const expected = sessionScopes.flatMap((scope) => kindsInScope(scope).map((kind) => `${kind} ${scope}`))
   const rows = await world().rows<{ kind: string; scope: string }>('SELECT * FROM devices.session_kinds')
   t.deepEqual(rows.map(({ kind, scope }) => `${kind} ${scope}`).sort(), [...expected].sort())
+})
+
+test('devices.object_classes is what the contract says of classes', async (t) => {
+  const expected = Object.entries(objectClasses).map(
+    ([name, { authority, feed, coordinated }]) => `${name} ${authority} ${feed} ${coordinated}`,
+  )
+  const rows = await world().rows<{ line: string }>(
+    `SELECT format('%s %s %s %s', class, authority, feed, CASE WHEN coordinated THEN 'true' ELSE 'false' END) AS line
+       FROM devices.object_classes`,
+  )
+  t.deepEqual(rows.map(({ line }) => line).sort(), expected.sort())
 })
 
 test('change_limit: every request that leaves something behind is counted, by the index and by who asks it', async (t) => {
