@@ -22,7 +22,7 @@ CREATE TYPE devices.verified_item AS (
 -- Reads a batch and locks its devices in order: FOR KEY SHARE, so that whoever changes a trust level waits (law 7), or,
 -- with p_writes, for a change of the row. Items come in the order of (kid, op_id), so that locks which appliers take
 -- item by item are taken in one order everywhere.
-CREATE FUNCTION devices.fn_open_verified(p_envelopes text[], p_kind text, p_writes boolean)
+CREATE FUNCTION devices.fn_look_verified(p_envelopes text[], p_kind text, p_writes boolean)
 RETURNS devices.verified_item[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -80,6 +80,19 @@ BEGIN
         LEFT JOIN devices.envelope_claims c
           ON c.kid = p.kid AND c.nonce = p.nonce AND c.iat = p.iat
          AND c.door = 'ingress' AND c.kind = p.kind AND c.digest = p.digest AND c.verdict = 'ok') item;
+  RETURN v_items;
+END
+$$;
+
+-- The same, and counts them: protocol.md, Clone detection. Once a batch.
+CREATE FUNCTION devices.fn_open_verified(p_envelopes text[], p_kind text, p_writes boolean)
+RETURNS devices.verified_item[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_items devices.verified_item[] := devices.fn_look_verified(p_envelopes, p_kind, p_writes);
+BEGIN
   PERFORM devices.fn_note_counters(v_items);
   RETURN v_items;
 END
@@ -131,8 +144,8 @@ END
 $$;
 
 -- Commits what was decided, as devices.fn_operation_commit does for one, and returns every item's outcome, with what a receipt
--- needs besides.
-CREATE FUNCTION devices.fn_commit_verified(p_items devices.verified_item[])
+-- needs besides. p_records: what an item's audit record tells instead of its outcome, by its index.
+CREATE FUNCTION devices.fn_commit_verified(p_items devices.verified_item[], p_records jsonb DEFAULT '{}')
 RETURNS TABLE (idx integer, outcome jsonb)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -148,8 +161,8 @@ BEGIN
     RAISE EXCEPTION 'an operation has no outcome' USING ERRCODE = 'LT004';
   END IF;
   WITH final AS MATERIALIZED (
-    SELECT i.place, i.lenser_id, (i.parts).kid, (i.parts).op_id, (i.parts).kind, (i.parts).content_digest, (i.parts).digest,
-           i.outcome, i.outcome ->> 'code' AS code
+    SELECT i.place, i.idx, i.lenser_id, (i.parts).kid, (i.parts).op_id, (i.parts).kind, (i.parts).content_digest,
+           (i.parts).digest, i.outcome, i.outcome ->> 'code' AS code
       FROM unnest(p_items) WITH ORDINALITY
         AS i (idx, parts, lenser_id, trust_level, earlier_level, stored_at, step, outcome, run_id, key_number, is_forked, place)
      WHERE i.step = 'new' AND i.lenser_id IS NOT NULL
@@ -164,7 +177,8 @@ BEGIN
   )
   -- The record of each in the same transaction (AU-2).
   INSERT INTO audit.pending (lenser_id, device_id, kid, op_id, event_kind, digest, payload)
-  SELECT f.lenser_id, f.kid, f.kid, f.op_id, f.kind, f.digest, f.outcome FROM final f ORDER BY f.place;
+  SELECT f.lenser_id, f.kid, f.kid, f.op_id, f.kind, f.digest, coalesce(p_records -> f.idx::text, f.outcome)
+    FROM final f ORDER BY f.place;
 
   RETURN QUERY
   SELECT i.idx, devices.fn_addressed(

@@ -64,6 +64,9 @@ CREATE TABLE devices.sync_objects (
 ) WITH (fillfactor = 80);
 ALTER TABLE devices.sync_objects ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
+-- How one is named.
+CREATE TYPE devices.sync_key AS (lenser_id uuid, class text, object text);
+
 -- One row a feed, locked last in every transaction, in order: so commit order is sequence order and no reader skips a row.
 CREATE TABLE devices.sync_heads (
   lenser_id uuid PRIMARY KEY,

@@ -1,8 +1,6 @@
 -- The changefeed's one writer: sequences are allotted under the feed's head, locked last, so that commit order is their order.
 SET LOCAL ROLE ltg_owner;
 
-CREATE TYPE devices.sync_key AS (lenser_id uuid, class text, object text);
-
 -- What an object of this digest adds to its class's checksum, and takes from it again: the first 128 bits of SHA-256 over the
 -- canonical JSON of ["object","digest"] (checksumPart of @lenserfight/sync). Neither text holds what JSON escapes.
 CREATE FUNCTION devices.fn_sync_part(p_object text, p_digest bytea) RETURNS bytea

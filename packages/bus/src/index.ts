@@ -24,9 +24,12 @@ export {
   type AddressedReceipt,
   type Addressee,
   type Answer,
+  type Change,
   createAnswers,
+  createNotices,
   createReceipts,
   type SendAnswer,
+  type SendNotice,
   type SendReceipts,
   type Voice,
 } from './speak.ts'

@@ -1,5 +1,5 @@
 import { createSigner, type SigningKey } from '@lenserfight/envelope'
-import { type AnswerBody, outSubject, type ReceiptBody, type ReceiptItem } from '@lenserfight/schemas'
+import { type AnswerBody, type ChangeBody, outSubject, type ReceiptBody, type ReceiptItem } from '@lenserfight/schemas'
 import type { Bus } from './connect-service.ts'
 
 /** Who speaks, in which gateway's name. */
@@ -77,3 +77,25 @@ export const createAnswers = ({ bus, gatewayId, signer, now }: Voice) => {
   }
 }
 export type SendAnswer = ReturnType<typeof createAnswers>
+
+/** What there is to pull, and whom that is told. */
+export interface Change {
+  readonly lenser: string
+  readonly epoch: number
+  readonly seq: number
+  /** Devices. */
+  readonly to: readonly string[]
+}
+
+/** Tells devices that there is something to pull. Nothing rests on its arrival: they look by themselves every few seconds. */
+export const createNotices = ({ bus, gatewayId, signer, now }: Voice) => {
+  const { sign } = createSigner(signer)
+  return ({ lenser, epoch, seq, to: devices }: Change): void => {
+    const time = Math.floor(now() / 1000)
+    for (const to of devices) {
+      const body: ChangeBody = { kind: 'change', aud: gatewayId, to, time, epoch, seq }
+      bus.tell(outSubject(lenser, to, 'change'), sign({ body, iat: time }).bytes)
+    }
+  }
+}
+export type SendNotice = ReturnType<typeof createNotices>

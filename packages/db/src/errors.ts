@@ -12,6 +12,8 @@ export const ownStates = {
   appendOnly: 'LT003',
   /** SQL named a code or limit that the contract does not have: a data error. */
   notInContract: 'LT004',
+  /** A merge that does not follow from what was stored and pushed: a data error, since no applier of ours makes one. */
+  falseMerge: 'LT005',
   /** The broker's clock is ahead of the database's: infrastructure, so that a worker holds and is not ready. */
   brokenClock: 'LT010',
 } as const

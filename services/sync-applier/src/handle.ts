@@ -5,43 +5,63 @@ import {
   type Disposition,
   done,
   refusalOf,
+  type SendNotice,
   type SendReceipts,
 } from '@lenserfight/bus'
 import type { Logger } from '@lenserfight/runtime'
-import { CodedError, type ReceiptItem } from '@lenserfight/schemas'
+import type { ReceiptItem } from '@lenserfight/schemas'
 import { decideEnvelope } from './decide/envelope.ts'
 import { type AppliedKind, appliedKinds, type Item } from './decode.ts'
+import { applyPushes, countEntries } from './push.ts'
 import type { ApplierStore } from './store.ts'
 
 export interface HandlerOptions {
   readonly gatewayId: string
   readonly store: ApplierStore
   readonly sendReceipts: SendReceipts
+  readonly sendNotice: SendNotice
   readonly logger: Logger
 }
 
 export interface Handler {
   readonly handle: (items: readonly Item[]) => Promise<readonly Disposition[]>
   readonly deadLetter: (item: Item | undefined, burial: Burial) => void
-  /** Pulls answered, and envelopes that a verifier let through and this service refused: anything but 0 is an alarm. */
-  readonly figures: () => { readonly pulls: number; readonly disagreements: number }
+  readonly figures: () => Figures
 }
 
-/** Answers verified pulls batch by batch: decide, commit, tell. */
-export const createHandler = ({ gatewayId, store, sendReceipts, logger }: HandlerOptions): Handler => {
-  const counts = { pulls: 0 }
+export interface Figures {
+  /** Entries of pushes: applied now or before, refused one by one; and the conflicts that they opened. */
+  readonly entries: { readonly applied: number; readonly refused: number }
+  readonly conflicts: number
+  /** Pulls answered. */
+  readonly pulls: number
+  /** Envelopes that a verifier let through and this service refused: anything but 0 is an alarm. */
+  readonly disagreements: number
+}
+
+/** Applies verified pushes and answers verified pulls batch by batch: decide, commit, tell. */
+export const createHandler = (options: HandlerOptions): Handler => {
+  const { gatewayId, store, sendReceipts, sendNotice, logger } = options
+  const counts = { applied: 0, refused: 0, conflicts: 0, pulls: 0 }
   const recheck = createRecheck({ formerKeys: store.formerKeys, logger })
   const addressed = ({ lenser, kid }: Item, item: ReceiptItem): AddressedReceipt => ({ lenser, kid, item })
 
+  const push = async (items: readonly Item[]): Promise<readonly ReceiptItem[]> => {
+    const { outcomes, notices, conflicts } = await applyPushes(store, items)
+    const { applied, refused } = countEntries(outcomes)
+    counts.applied += applied
+    counts.refused += refused
+    counts.conflicts += conflicts
+    for (const notice of notices) sendNotice(notice)
+    return outcomes
+  }
   const pull = async (items: readonly Item[]): Promise<ReceiptItem[]> => {
     const outcomes = await store.pull(items)
     counts.pulls += items.length
     return outcomes
   }
-  const appliers: Record<AppliedKind, (items: readonly Item[]) => Promise<ReceiptItem[]>> = {
-    sync_push: async () => {
-      throw new CodedError('internal_error', 'pushes are not applied yet')
-    },
+  const appliers: Record<AppliedKind, (items: readonly Item[]) => Promise<readonly ReceiptItem[]>> = {
+    sync_push: push,
     sync_pull: pull,
   }
   const handle = async (items: readonly Item[]): Promise<readonly Disposition[]> => {
@@ -62,5 +82,9 @@ export const createHandler = ({ gatewayId, store, sendReceipts, logger }: Handle
     if (item === undefined) return
     sendReceipts([addressed(item, { ...refusalOf(item, 'internal_error'), incident_id: incidentId })])
   }
-  return { handle, deadLetter, figures: () => ({ ...counts, disagreements: recheck.disagreements() }) }
+  const figures = (): Figures => {
+    const { applied, refused, conflicts, pulls } = counts
+    return { entries: { applied, refused }, conflicts, pulls, disagreements: recheck.disagreements() }
+  }
+  return { handle, deadLetter, figures }
 }

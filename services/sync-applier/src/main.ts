@@ -1,5 +1,5 @@
 /** The sync-applier: merges what devices push, answers what they pull, and tells the others that something changed. */
-import { connectService, consume, createReceipts, readSigner } from '@lenserfight/bus'
+import { connectService, consume, createNotices, createReceipts, readSigner } from '@lenserfight/bus'
 import { createPool } from '@lenserfight/db'
 import {
   createGate,
@@ -46,8 +46,12 @@ readiness.setConsumer('connecting')
 const bus = await connectService({ service: 'sync-applier', nats, logger })
 lifecycle.onStop('bus', bus.close, 5000)
 
-const sendReceipts = createReceipts({ bus, gatewayId, signer, now: Date.now })
-const handler = createHandler({ gatewayId, store, sendReceipts, logger })
+const voice = { bus, gatewayId, signer, now: Date.now }
+const handler = createHandler({
+  ...{ gatewayId, store, logger },
+  sendReceipts: createReceipts(voice),
+  sendNotice: createNotices(voice),
+})
 figures.applied = handler.figures
 const consumption = consume({
   ...{ bus, decode, logger },

@@ -1,7 +1,19 @@
-import { call, type Pool, tookTooLong } from '@lenserfight/db'
+import type { Change } from '@lenserfight/bus'
+import { call, type Pool, tookTooLong, withTransaction } from '@lenserfight/db'
 import type { FormerKey, SignerRecord } from '@lenserfight/envelope'
 import { CodedError, isReasonCode, type ReceiptItem } from '@lenserfight/schemas'
+import type { Merged } from './decide/merge.ts'
+import type { Opened } from './decide/opened.ts'
 import type { Item } from './decode.ts'
+
+/** What pushes came to. */
+export interface Pushed {
+  /** What each is told, in their order. */
+  readonly outcomes: readonly ReceiptItem[]
+  readonly notices: readonly Change[]
+  /** Conflicts that these opened. */
+  readonly conflicts: number
+}
 
 /** The database as the sync-applier knows it: its own functions by name, and nothing else (role ltg_sync_applier). */
 export interface ApplierStore {
@@ -9,6 +21,14 @@ export interface ApplierStore {
   readonly signers: (kids: readonly string[]) => Promise<ReadonlyMap<string, SignerRecord>>
   /** The keys that these devices had before, as far as something that they signed may still be under way. */
   readonly formerKeys: (kids: readonly string[]) => Promise<ReadonlyMap<string, readonly FormerKey[]>>
+  /**
+   * Opens pushes, has them merged, and keeps what comes of it, in one transaction. Applying again gives the same results again.
+   * @param merge given what the database opened, and the pushes in the order of their index, from 1
+   */
+  readonly push: (
+    items: readonly Item[],
+    merge: (opened: Opened, items: readonly Item[]) => Merged,
+  ) => Promise<readonly Pushed[]>
   /** Answers pulls; what each is told, in their order. */
   readonly pull: (items: readonly Item[]) => Promise<ReceiptItem[]>
   /** Rejects where the database does not answer. */
@@ -27,7 +47,8 @@ interface FormerKeyRow {
   readonly good_until_ns: string | null
 }
 interface OutcomeRow {
-  readonly idx: number
+  /** Null where the row is about the batch. */
+  readonly idx: number | null
   readonly outcome: unknown
 }
 
@@ -46,14 +67,24 @@ const readOutcome = (value: unknown, { digest }: Item): ReceiptItem => {
 }
 
 /** The outcome of each item, in their order. */
-export const readOutcomes = (rows: readonly OutcomeRow[], items: readonly Item[]): ReceiptItem[] => {
-  if (rows.length !== items.length) throw new CodedError('internal_error', 'an outcome is missing')
+const readOutcomes = (rows: readonly OutcomeRow[], items: readonly Item[]): ReceiptItem[] => {
+  if (rows.filter(({ idx }) => idx !== null).length !== items.length)
+    throw new CodedError('internal_error', 'an outcome is missing')
   const byIndex = new Map(rows.map(({ idx, outcome }) => [idx, outcome]))
   return items.map((item, index) => readOutcome(byIndex.get(index + 1), item))
 }
 
+/** What is said of the batch beside its outcomes. */
+const readBatch = (rows: readonly OutcomeRow[]): Pick<Pushed, 'notices' | 'conflicts'> => {
+  const said = rows.filter(({ idx }) => idx === null).map(({ outcome }) => outcome as Change | { conflicts: number })
+  return {
+    notices: said.filter((each) => 'lenser' in each),
+    conflicts: said.reduce((sum, each) => sum + ('conflicts' in each ? each.conflicts : 0), 0),
+  }
+}
+
 /** As many at a time as the database gets done: what nobody is to blame for would be tried for ever, and hold up everybody. */
-export const inTime = async <T>(
+const inTime = async <T>(
   items: readonly Item[],
   apply: (items: readonly Item[]) => Promise<readonly T[]>,
 ): Promise<readonly T[]> => {
@@ -84,6 +115,20 @@ export const createStore = (pool: Pool): ApplierStore => {
     }))
     return Map.groupBy(keys, ({ kid }) => kid)
   }
+  const pushPart = (
+    items: readonly Item[],
+    merge: (opened: Opened, items: readonly Item[]) => Merged,
+  ): Promise<Pushed> =>
+    withTransaction(pool, async (connection) => {
+      const texts = items.map(({ text }) => text)
+      const [row] = await call<{ fn_sync_open: Opened }>(connection, 'devices.fn_sync_open', [texts])
+      if (row === undefined) throw new CodedError('internal_error', 'nothing was opened')
+      const merged = merge(row.fn_sync_open, items)
+      const rows = await call<OutcomeRow>(connection, 'devices.fn_sync_push', [texts, merged])
+      return { outcomes: readOutcomes(rows, items), ...readBatch(rows) }
+    })
+  const push = (items: readonly Item[], merge: (opened: Opened, items: readonly Item[]) => Merged) =>
+    inTime(items, async (part) => [await pushPart(part, merge)])
   const pull = async (items: readonly Item[]): Promise<ReceiptItem[]> => [
     ...(await inTime(items, async (part) =>
       readOutcomes(await call<OutcomeRow>(pool, 'devices.fn_sync_pull', [part.map(({ text }) => text)]), part),
@@ -92,5 +137,5 @@ export const createStore = (pool: Pool): ApplierStore => {
   const probe = async (): Promise<void> => {
     await signers([])
   }
-  return { signers, formerKeys, pull, probe }
+  return { signers, formerKeys, push, pull, probe }
 }

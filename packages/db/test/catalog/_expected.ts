@@ -81,7 +81,13 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'execution.fn_run_withdraw',
     'xp.fn_work_jobs',
   ],
-  ltg_sync_applier: ['devices.fn_retired_keys', 'devices.fn_signers', 'devices.fn_sync_pull'],
+  ltg_sync_applier: [
+    'devices.fn_retired_keys',
+    'devices.fn_signers',
+    'devices.fn_sync_open',
+    'devices.fn_sync_pull',
+    'devices.fn_sync_push',
+  ],
   ltg_audit_chain: ['audit.fn_chain_link'],
   anon: ['auth.uid'],
   authenticated: [

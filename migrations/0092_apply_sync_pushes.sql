@@ -1,0 +1,211 @@
+-- What an applier made of pushes, checked against what was stored and what was signed before any of it is kept (law 5). Merging is
+-- the applier's; that what it made is the merge, is seen here. Of digests, links and refusals the applier's word stands.
+SET LOCAL ROLE ltg_owner;
+
+-- One object as it was and as it is to be, with the edits that were merged into it.
+CREATE TYPE devices.sync_merge AS (
+  lenser_id uuid,
+  class text,
+  object text,
+  before jsonb,
+  after jsonb,
+  digest bytea,
+  conflicts jsonb
+);
+
+-- The entries with what the applier says of each. LT005 where it does not speak of these, or passes what is refused here.
+CREATE FUNCTION devices.fn_sync_said(p_entries devices.sync_entry[], p_merged jsonb) RETURNS devices.sync_entry[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_hashjoin = on
+AS $$
+DECLARE
+  v_entries devices.sync_entry[] := ARRAY(
+    SELECT ROW(e.place, e.idx, e.entry, e.lenser_id, e.device_id, e.class, e.object, e.actor, e.n, e.clock, e.prev, e.paths,
+               s.said ->> 'status', devices.fn_b64url_decode(s.said ->> 'link'), coalesce(e.code, s.said ->> 'code'),
+               left(s.said ->> 'detail', 200))::devices.sync_entry
+      FROM unnest(p_entries) e
+      LEFT JOIN (
+        SELECT (i.said ->> 'idx')::integer AS idx, (x.ordinality - 1)::integer AS entry, x.said
+          FROM jsonb_array_elements(p_merged -> 'items') AS i (said)
+          CROSS JOIN LATERAL jsonb_array_elements(i.said -> 'entries') WITH ORDINALITY AS x (said, ordinality)) s
+        ON s.idx = e.idx AND s.entry = e.entry
+     ORDER BY e.place);
+BEGIN
+  -- What is refused for the account's bound may have been counted since by another.
+  IF EXISTS (SELECT FROM unnest(v_entries) e WHERE e.code = 'object_limit' AND e.status IS NOT NULL) THEN
+    RAISE EXCEPTION 'an account has come to its bound meanwhile' USING ERRCODE = 'serialization_failure';
+  END IF;
+  IF cardinality(v_entries) <> cardinality(p_entries)
+    OR EXISTS (SELECT FROM unnest(v_entries) e
+                WHERE (e.status IS NULL) = (e.code IS NULL)
+                   OR e.status NOT IN ('applied', 'duplicate')
+                   OR (e.status = 'applied') <> (e.link IS NOT NULL)
+                   OR NOT EXISTS (SELECT FROM devices.reasons r WHERE r.code = coalesce(e.code, r.code))) THEN
+    RAISE EXCEPTION 'entries and what is said of them differ' USING ERRCODE = 'LT005';
+  END IF;
+  RETURN v_entries;
+END
+$$;
+
+-- Rule 7, again: each edit that was merged is its actor's next after the one that it names, and claims to have seen nothing that is
+-- not there. LT005 where one is not.
+CREATE FUNCTION devices.fn_sync_check_entries(p_entries devices.sync_entry[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_mergejoin = off
+AS $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM (
+      SELECT e.n, e.prev, o.state -> 'clock' AS clock, e.actor,
+             row_number() OVER edits AS place, lag(e.link) OVER edits AS before,
+             devices.fn_b64url_decode(o.links ->> e.actor) AS newest
+        FROM unnest(p_entries) e
+        JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
+       WHERE e.status = 'applied'
+      WINDOW edits AS (PARTITION BY e.lenser_id, e.class, e.object, e.actor ORDER BY e.place)) x
+     WHERE x.n IS DISTINCT FROM coalesce((x.clock ->> x.actor)::bigint, 0) + x.place
+        OR x.prev IS DISTINCT FROM CASE WHEN x.place = 1 THEN x.newest ELSE x.before END)
+  OR EXISTS (
+    SELECT FROM unnest(p_entries) e
+      JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
+      CROSS JOIN LATERAL jsonb_each_text(e.clock) c
+     WHERE e.status = 'applied' AND c.key <> e.actor
+       AND c.value::bigint > coalesce((o.state -> 'clock' ->> c.key)::bigint, 0)
+       AND NOT EXISTS (
+         SELECT FROM unnest(p_entries) b
+          WHERE (b.lenser_id, b.class, b.object, b.actor) = (e.lenser_id, e.class, e.object, c.key)
+            AND b.status = 'applied' AND b.place < e.place AND b.n >= c.value::bigint))
+  OR EXISTS (
+    SELECT FROM unnest(p_entries) e
+      JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
+     WHERE e.status = 'duplicate' AND e.n > coalesce((o.state -> 'clock' ->> e.actor)::bigint, 0)
+       AND NOT EXISTS (
+         SELECT FROM unnest(p_entries) b
+          WHERE (b.lenser_id, b.class, b.object, b.actor, b.n) = (e.lenser_id, e.class, e.object, e.actor, e.n)
+            AND b.status = 'applied' AND b.place < e.place)) THEN
+    RAISE EXCEPTION 'an edit was merged that could not be' USING ERRCODE = 'LT005';
+  END IF;
+END
+$$;
+
+-- Each object that something was merged into, as it was and as the applier says that it is now. Which objects these are follows
+-- from the entries; the applier names each by one of those. LT005 where one is missing, twice or too much.
+CREATE FUNCTION devices.fn_sync_merged(p_entries devices.sync_entry[], p_merged jsonb) RETURNS devices.sync_merge[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = on
+SET enable_mergejoin = off
+AS $$
+DECLARE
+  v_merges devices.sync_merge[] := ARRAY(
+    SELECT ROW(o.lenser_id, o.class, o.object, o.state, m.said -> 'state', devices.fn_b64url_decode(m.said ->> 'digest'),
+               coalesce(m.said -> 'conflicts', '[]'))::devices.sync_merge
+      FROM jsonb_array_elements(p_merged -> 'objects') AS m (said)
+      JOIN unnest(p_entries) e ON e.idx = (m.said ->> 'idx')::integer AND e.entry = (m.said ->> 'entry')::integer
+      JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
+     WHERE e.status = 'applied'
+     ORDER BY 1);
+  v_named integer := (
+    SELECT count(*) FROM (SELECT DISTINCT m.lenser_id, m.class, m.object FROM unnest(v_merges) m) x);
+BEGIN
+  IF v_named <> cardinality(v_merges)
+    OR v_named <> jsonb_array_length(p_merged -> 'objects')
+    OR v_named <> (SELECT count(*) FROM (
+         SELECT DISTINCT e.lenser_id, e.class, e.object FROM unnest(p_entries) e WHERE e.status = 'applied') x)
+    OR EXISTS (SELECT FROM unnest(v_merges) m
+                WHERE m.after IS NULL OR m.digest IS NULL OR octet_length(m.digest) <> 32) THEN
+    RAISE EXCEPTION 'the objects are not those of the entries' USING ERRCODE = 'LT005';
+  END IF;
+  RETURN v_merges;
+END
+$$;
+
+-- Whether a clock has seen all that another has.
+CREATE FUNCTION devices.fn_clock_covers(p_clock jsonb, p_other jsonb) RETURNS boolean
+LANGUAGE plpgsql
+IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN NOT EXISTS (
+    SELECT FROM jsonb_each_text(p_other) c WHERE coalesce((p_clock ->> c.key)::bigint, 0) < c.value::bigint);
+END
+$$;
+
+-- Whether these writes of a path are those that no other of them has seen and overwritten, each once, in the order in which they
+-- are read (rules 2 and 3).
+CREATE FUNCTION devices.fn_sync_is_join(p_stored jsonb, p_edits jsonb, p_kept jsonb) RETURNS boolean
+LANGUAGE plpgsql
+IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (
+    WITH candidate AS MATERIALIZED (
+      SELECT DISTINCT w.value AS w FROM jsonb_array_elements(coalesce(p_stored, '[]') || p_edits) w
+    ), maximal AS (
+      SELECT c.w, (SELECT sum(k.value::bigint) FROM jsonb_each_text(c.w -> 'clock') k) AS sum,
+             split_part(c.w ->> 'actor', '~', 1) AS device, split_part(c.w ->> 'actor', '~', 2)::bigint AS incarnation
+        FROM candidate c
+       WHERE NOT EXISTS (SELECT FROM candidate o
+                          WHERE o.w -> 'clock' <> c.w -> 'clock' AND devices.fn_clock_covers(o.w -> 'clock', c.w -> 'clock'))
+    )
+    SELECT jsonb_agg(m.w ORDER BY m.sum DESC, m.device COLLATE "C", m.incarnation DESC) IS NOT DISTINCT FROM p_kept
+      FROM maximal m);
+END
+$$;
+
+-- What is merged is the join of what was stored and these edits, path by path, and its clock the join of theirs. LT005 where not.
+CREATE FUNCTION devices.fn_sync_check_states(p_entries devices.sync_entry[], p_merges devices.sync_merge[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_hashjoin = on
+AS $$
+BEGIN
+  IF EXISTS (
+    WITH edits AS MATERIALIZED (
+      SELECT m.place, e.actor, e.n, e.clock, e.paths
+        FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, conflicts, place)
+        JOIN unnest(p_entries) e ON (e.lenser_id, e.class, e.object) = (m.lenser_id, m.class, m.object)
+       WHERE e.status = 'applied'
+    ), clocks AS (
+      SELECT d.place, jsonb_object_agg(d.actor, d.n ORDER BY d.n) AS own FROM edits d GROUP BY 1
+    ), written AS (
+      SELECT d.place, p.key AS path, count(*) AS writes,
+             jsonb_agg(jsonb_build_object('actor', d.actor, 'clock', d.clock, 'value', p.value)) AS edits
+        FROM edits d CROSS JOIN LATERAL jsonb_each(d.paths) p GROUP BY 1, 2
+    ), touched AS (
+      SELECT w.place, array_agg(w.path) AS paths FROM written w GROUP BY 1
+    ), pairs AS (
+      SELECT m.place, m.before, m.after
+        FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, conflicts, place)
+    )
+    SELECT FROM pairs m
+      JOIN clocks c ON c.place = m.place
+      JOIN touched t ON t.place = m.place
+     WHERE m.after - '{clock,paths}'::text[] <> '{}'
+        OR m.after -> 'clock' IS DISTINCT FROM (m.before -> 'clock') || c.own
+        OR (m.after -> 'paths') - t.paths IS DISTINCT FROM (m.before -> 'paths') - t.paths
+    UNION ALL
+    SELECT FROM pairs m
+      JOIN written w ON w.place = m.place
+      CROSS JOIN LATERAL (SELECT m.before -> 'paths' -> w.path AS stored, m.after -> 'paths' -> w.path AS kept) x
+     WHERE NOT CASE
+       -- Nearly always: one edit that has seen all that was written.
+       WHEN w.writes = 1 AND jsonb_array_length(coalesce(x.stored, '[]')) <= 1 AND x.kept = w.edits
+         THEN NOT EXISTS (
+           SELECT FROM jsonb_each_text(x.stored -> 0 -> 'clock') k
+            WHERE coalesce((w.edits -> 0 -> 'clock' ->> k.key)::bigint, 0) < k.value::bigint)
+       ELSE x.kept IS NOT NULL AND devices.fn_sync_is_join(x.stored, w.edits, x.kept)
+     END) THEN
+    RAISE EXCEPTION 'what was merged is not the merge' USING ERRCODE = 'LT005';
+  END IF;
+END
+$$;

@@ -1,0 +1,240 @@
+-- Keeps what was merged: objects, the log of edits, conflicts, results; then tells the feed.
+SET LOCAL ROLE ltg_owner;
+
+-- What stood at a path when the sides of a conflict went apart: {value} in the newest state of the feed that each of them has seen;
+-- null where that is kept no more, or there was none. States only grow, so the search halves.
+CREATE FUNCTION devices.fn_sync_base(p_key devices.sync_key, p_path text, p_sides jsonb) RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+DECLARE
+  v_seqs bigint[] := ARRAY(
+    SELECT c.seq FROM devices.sync_changes c
+     WHERE (c.lenser_id, c.class, c.object) = (p_key.lenser_id, p_key.class, p_key.object) AND c.op <> 'purge'
+     ORDER BY c.seq);
+  v_low integer := 0;
+  v_high integer := cardinality(v_seqs);
+  v_middle integer;
+  v_state jsonb;
+  v_base jsonb;
+BEGIN
+  WHILE v_low < v_high LOOP
+    v_middle := (v_low + v_high + 1) / 2;
+    SELECT c.state INTO v_state FROM devices.sync_changes c
+     WHERE (c.lenser_id, c.class, c.seq) = (p_key.lenser_id, p_key.class, v_seqs[v_middle]);
+    IF (SELECT bool_and(devices.fn_clock_covers(s -> 'clock', v_state -> 'clock')) FROM jsonb_array_elements(p_sides) s) THEN
+      v_low := v_middle;
+      v_base := jsonb_build_object('value', coalesce(v_state -> 'paths' -> p_path -> 0 -> 'value', 'null'));
+    ELSE
+      v_high := v_middle - 1;
+    END IF;
+  END LOOP;
+  RETURN v_base;
+END
+$$;
+
+-- Makes the open conflicts of these objects those that are derived from their states (rule 11), and says how many it opened. Sides
+-- are writes that stand there, of different values; LT005 where not. Under the objects' locks.
+CREATE FUNCTION devices.fn_sync_keep_conflicts(p_merges devices.sync_merge[]) RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+  v_opened integer;
+BEGIN
+  IF EXISTS (
+    SELECT FROM unnest(p_merges) m
+      CROSS JOIN LATERAL jsonb_array_elements(m.conflicts) c
+     WHERE jsonb_array_length(c -> 'sides') < 2
+        OR (SELECT count(DISTINCT s -> 'value') FROM jsonb_array_elements(c -> 'sides') s) < 2
+        OR (m.after -> 'paths' -> (c ->> 'path')) @> (c -> 'sides') IS NOT TRUE
+        OR EXISTS (SELECT FROM jsonb_array_elements(c -> 'sides') s
+                    WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(m.after -> 'paths' -> (c ->> 'path')) w WHERE w = s))) THEN
+    RAISE EXCEPTION 'a conflict is not of its object' USING ERRCODE = 'LT005';
+  END IF;
+
+  UPDATE devices.sync_conflicts k SET closed_at = greatest(now(), k.opened_at), changed_at = now()
+    FROM unnest(p_merges) m
+   WHERE (k.lenser_id, k.class, k.object) = (m.lenser_id, m.class, m.object) AND k.closed_at IS NULL
+     AND NOT EXISTS (SELECT FROM jsonb_array_elements(m.conflicts) c WHERE c ->> 'path' = k.path);
+  UPDATE devices.sync_conflicts k
+     SET sides = c -> 'sides', sides_digest = sha256(convert_to((c -> 'sides')::text, 'UTF8')), changed_at = now(),
+         base = coalesce(devices.fn_sync_base(ROW(k.lenser_id, k.class, k.object)::devices.sync_key, k.path, c -> 'sides'), k.base)
+    FROM unnest(p_merges) m CROSS JOIN LATERAL jsonb_array_elements(m.conflicts) c
+   WHERE (k.lenser_id, k.class, k.object, k.path) = (m.lenser_id, m.class, m.object, c ->> 'path') AND k.closed_at IS NULL
+     AND k.sides <> c -> 'sides';
+  INSERT INTO devices.sync_conflicts (lenser_id, class, object, path, sides, sides_digest, base)
+  SELECT m.lenser_id, m.class, m.object, c ->> 'path', c -> 'sides', sha256(convert_to((c -> 'sides')::text, 'UTF8')),
+         devices.fn_sync_base(ROW(m.lenser_id, m.class, m.object)::devices.sync_key, c ->> 'path', c -> 'sides')
+    FROM unnest(p_merges) m CROSS JOIN LATERAL jsonb_array_elements(m.conflicts) c
+   WHERE NOT EXISTS (
+     SELECT FROM devices.sync_conflicts k
+      WHERE (k.lenser_id, k.class, k.object, k.path) = (m.lenser_id, m.class, m.object, c ->> 'path') AND k.closed_at IS NULL);
+  GET DIAGNOSTICS v_opened = ROW_COUNT;
+  RETURN v_opened;
+END
+$$;
+
+-- Writes the merged states and the log of edits, and takes away what stood for objects that did not come to be.
+CREATE FUNCTION devices.fn_sync_write(
+  p_items devices.verified_item[], p_entries devices.sync_entry[], p_merges devices.sync_merge[]
+) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_mergejoin = off
+AS $$
+BEGIN
+  WITH links AS (
+    SELECT e.lenser_id, e.class, e.object,
+           jsonb_object_agg(e.actor, devices.fn_b64url(e.link) ORDER BY e.n) AS newest
+      FROM unnest(p_entries) e WHERE e.status = 'applied' GROUP BY 1, 2, 3
+  )
+  UPDATE devices.sync_objects o
+     SET state = m.after, digest = m.digest, links = o.links || l.newest, changed_at = now()
+    FROM unnest(p_merges) m
+    JOIN links l ON (l.lenser_id, l.class, l.object) = (m.lenser_id, m.class, m.object)
+   WHERE (o.lenser_id, o.class, o.object) = (m.lenser_id, m.class, m.object);
+  INSERT INTO devices.sync_outbox
+    (lenser_id, device_id, object_class, object_id, op, payload, vclock, actor, n, link, digest)
+  SELECT e.lenser_id, e.device_id, e.class, e.object,
+         CASE WHEN e.paths -> '$life' = 'null' THEN 'delete' ELSE 'upsert' END,
+         e.paths, e.clock, e.actor, e.n, e.link, (i.parts).digest
+    FROM unnest(p_entries) e JOIN unnest(p_items) i ON i.idx = e.idx
+   WHERE e.status = 'applied'
+   ORDER BY e.place;
+  DELETE FROM devices.sync_objects o
+   USING (SELECT DISTINCT e.lenser_id, e.class, e.object
+            FROM unnest(p_entries) e JOIN devices.object_classes c ON c.class = e.class AND c.authority = 'both') e
+   WHERE (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
+     AND o.seq IS NULL AND o.state -> 'clock' = '{}';
+END
+$$;
+
+-- What each push came to: its result, and its audit record, which counts the entries and has one hash for all of them, never
+-- what they say (R7). By the item's index: {result, record}.
+CREATE FUNCTION devices.fn_sync_results(p_items devices.verified_item[], p_entries devices.sync_entry[]) RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_mergejoin = off
+AS $$
+BEGIN
+  RETURN (
+    SELECT coalesce(jsonb_object_agg(r.idx, jsonb_build_object(
+             'result', jsonb_build_object('epoch', devices.fn_sync_epoch(), 'entries', r.entries),
+             'record', jsonb_build_object('ok', true, 'entries_hash', devices.fn_b64url((i.parts).content_digest),
+                                          'applied', r.applied, 'duplicate', r.duplicate, 'refused', r.refused))), '{}')
+      FROM (
+        SELECT e.idx,
+               jsonb_agg(CASE
+                 WHEN e.status IS NOT NULL THEN jsonb_build_object(
+                   'status', e.status, 'seq', o.seq, 'digest', devices.fn_b64url(o.digest))
+                 ELSE jsonb_strip_nulls(jsonb_build_object('code', e.code, 'detail', e.detail))
+               END ORDER BY e.entry) AS entries,
+               count(*) FILTER (WHERE e.status = 'applied') AS applied,
+               count(*) FILTER (WHERE e.status = 'duplicate') AS duplicate,
+               count(*) FILTER (WHERE e.status IS NULL) AS refused
+          FROM unnest(p_entries) e
+          LEFT JOIN devices.sync_objects o
+            ON (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object) AND e.status IS NOT NULL
+         GROUP BY e.idx) r
+      JOIN unnest(p_items) i ON i.idx = r.idx);
+END
+$$;
+
+-- SC-5: that somebody pushed what never leaves a machine is on record, class and device, never the content.
+CREATE FUNCTION devices.fn_sync_note_local(p_items devices.verified_item[], p_entries devices.sync_entry[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  INSERT INTO audit.pending (lenser_id, device_id, kid, op_id, event_kind, digest, payload)
+  SELECT e.lenser_id, e.device_id, e.device_id, (i.parts).op_id, 'sync.local_only_refused', (i.parts).digest,
+         jsonb_build_object('class', e.class, 'device_id', e.device_id, 'entries', e.entries)
+    FROM (SELECT e.idx, e.lenser_id, e.device_id, e.class, count(*) AS entries
+            FROM unnest(p_entries) e WHERE e.code = 'local_only_class' GROUP BY 1, 2, 3, 4) e
+    JOIN unnest(p_items) i ON i.idx = e.idx
+   ORDER BY e.idx, e.class;
+END
+$$;
+
+-- Whom to tell that there is something to pull: one row a Lenser, with the machines that may, and did not alone bring all of it.
+CREATE FUNCTION devices.fn_sync_notices(p_entries devices.sync_entry[], p_lensers uuid[]) RETURNS SETOF jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+BEGIN
+  RETURN QUERY
+  SELECT jsonb_build_object(
+           'lenser', h.lenser_id, 'epoch', devices.fn_sync_epoch(), 'seq', h.seq, 'to', jsonb_agg(d.id ORDER BY d.id))
+    FROM devices.sync_heads h
+    JOIN devices.registered_devices d ON d.lenser_id = h.lenser_id
+    JOIN devices.kind_states k ON k.kind = 'sync_pull' AND k.trust_level = d.trust_level
+   WHERE h.lenser_id = ANY (p_lensers)
+     AND EXISTS (SELECT FROM unnest(p_entries) e
+                  WHERE e.lenser_id = h.lenser_id AND e.status = 'applied' AND e.device_id <> d.id)
+   GROUP BY h.lenser_id, h.seq;
+END
+$$;
+
+-- Applies pushes that fn_sync_open opened in this transaction and the applier merged: {items: [{idx, entries: [{status, link} or
+-- {code, detail}]}], objects: [{idx, entry, state, digest, conflicts}]}. Whose, what and by whom is read from the envelopes again.
+-- One row a push with its outcome; and without an index: {lenser, epoch, seq, to} for whom to tell, {conflicts} opened.
+CREATE FUNCTION devices.fn_sync_push(p_envelopes text[], p_merged jsonb) RETURNS TABLE (idx integer, outcome jsonb)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+  v_items devices.verified_item[] :=
+    devices.fn_begin_verified(devices.fn_open_verified(p_envelopes, 'sync_push', false));
+  v_entries devices.sync_entry[] := devices.fn_sync_entries(devices.fn_sync_live(v_items));
+  v_merges devices.sync_merge[];
+  v_item devices.verified_item;
+  v_conflicts integer;
+  v_fed uuid[];
+  v_said jsonb;
+BEGIN
+  PERFORM devices.fn_sync_lock_objects(v_entries);
+  v_entries := devices.fn_sync_said(devices.fn_sync_limit(v_entries), p_merged);
+  PERFORM devices.fn_sync_check_entries(v_entries);
+  v_merges := devices.fn_sync_merged(v_entries, p_merged);
+  PERFORM devices.fn_sync_check_states(v_entries, v_merges);
+  PERFORM devices.fn_sync_write(v_items, v_entries, v_merges);
+  v_conflicts := devices.fn_sync_keep_conflicts(v_merges);
+  PERFORM devices.fn_sync_note_local(v_items, v_entries);
+  -- Heads are locked last. What only comes again has its place in the feed already.
+  v_fed := ARRAY(
+    SELECT DISTINCT a.lenser_id FROM devices.fn_sync_append(ARRAY(
+      SELECT ROW(m.lenser_id, m.class, m.object)::devices.sync_key FROM unnest(v_merges) m)) a);
+  v_said := devices.fn_sync_results(v_items, v_entries);
+  FOR n IN 1 .. coalesce(cardinality(v_items), 0) LOOP
+    v_item := v_items[n];
+    CONTINUE WHEN v_item.step <> 'new';
+    v_item.outcome := coalesce(devices.fn_sync_refusal(v_item), devices.fn_ok(v_said -> v_item.idx::text -> 'result'));
+    v_items[n] := v_item;
+  END LOOP;
+  RETURN QUERY
+  SELECT c.idx, c.outcome FROM devices.fn_commit_verified(
+    v_items, (SELECT coalesce(jsonb_object_agg(s.key, s.value -> 'record'), '{}') FROM jsonb_each(v_said) s)) c
+  UNION ALL
+  SELECT NULL, t FROM devices.fn_sync_notices(v_entries, v_fed) t
+  UNION ALL
+  SELECT NULL, jsonb_build_object('conflicts', v_conflicts);
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION devices.fn_sync_push(text[], jsonb) TO ltg_sync_applier;
