@@ -226,6 +226,8 @@ CREATE TABLE devices.sync_resolutions (
   undoes uuid UNIQUE REFERENCES devices.sync_resolutions (id),
   sides jsonb NOT NULL,
   winner jsonb,
+  -- The number of the gateway's own first writer under which it was written: what was written since has another.
+  n bigint NOT NULL CHECK (n >= 1),
   resolved_by uuid NOT NULL,
   op_id uuid NOT NULL,
   resolved_at timestamptz NOT NULL DEFAULT now(),

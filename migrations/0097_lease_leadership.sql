@@ -1,8 +1,10 @@
--- Which of an account's devices leads: it alone flushes the classes that need coordination. Not the lease that permits execution.
+-- Which of an account's devices leads: it alone flushes the classes that need coordination. Not the lease that permits
+-- execution.
 --
--- Whoever asks is in line for some seconds. A lease that is free goes to whoever asks, unless one before it in line asked a moment
--- ago: first those that waited for longer than a turn, longest first, then by precedence (oldest trusted device, else oldest
--- approved). Whoever had a whole turn stands behind all that wait. So nobody leads beside another, and nobody waits for ever.
+-- Whoever asks is in line for some seconds. A lease that is free goes to whoever asks, unless one before it in line
+-- asked a moment ago: first those that waited for longer than a turn, longest first, then by precedence (oldest trusted
+-- device, else oldest approved). Whoever had a whole turn stands behind all that wait. So nobody leads beside another,
+-- and nobody waits for ever.
 SET LOCAL ROLE ltg_owner;
 
 -- For how long a device leads without a break while others wait: two leases.
@@ -64,7 +66,8 @@ BEGIN
     SELECT d.id
       FROM devices.peer_candidates c
       JOIN devices.registered_devices d ON d.id = c.device_id
-     WHERE c.lease_kind = p_kind AND c.lenser_id = p_lenser AND c.wanted_until > p_now AND devices.fn_may_lead(d.id, p_now)
+     WHERE c.lease_kind = p_kind AND c.lenser_id = p_lenser AND c.wanted_until > p_now
+       AND devices.fn_may_lead(d.id, p_now)
      ORDER BY d.id IS NOT DISTINCT FROM p_last,
               CASE WHEN c.waits_since <= p_now - devices.fn_leader_turn() THEN c.waits_since END NULLS LAST,
               -- An offline device counts by the level that it keeps.
@@ -74,10 +77,12 @@ BEGIN
 END
 $$;
 
--- How a lease is told to a device that asked: who leads, null where nobody does, under which fence, until when (milliseconds since
--- 1970); and to whom it was not given, after how many seconds to ask again so as to keep its place in line.
-CREATE FUNCTION devices.fn_show_lease(p_lease devices.peer_leases, p_is_held boolean, p_granted boolean, p_now timestamptz)
-RETURNS jsonb
+-- How a lease is told to a device that asked: who leads, null where nobody does, under which fence, until when
+-- (milliseconds since 1970); and to whom it was not given, after how many seconds to ask again so as to keep its place
+-- in line.
+CREATE FUNCTION devices.fn_show_lease(
+  p_lease devices.peer_leases, p_is_held boolean, p_granted boolean, p_now timestamptz
+) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -113,7 +118,8 @@ BEGIN
   INSERT INTO devices.peer_leases AS l (lease_kind, lenser_id, device_id, fence, acquired_at, expires_at)
   VALUES (p_kind, p_lenser, p.kid, 1, v_now, v_now + p_seconds * interval '1 second')
   ON CONFLICT (lease_kind, lenser_id) DO UPDATE
-    SET device_id = excluded.device_id, fence = l.fence + 1, acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
+    SET device_id = excluded.device_id, fence = l.fence + 1, acquired_at = excluded.acquired_at,
+        expires_at = excluded.expires_at
   RETURNING * INTO v_lease;
   PERFORM devices.fn_leave_line(p_kind, p_lenser, p.kid);
   IF v_was.device_id IS DISTINCT FROM p.kid THEN
@@ -141,7 +147,8 @@ BEGIN
 END
 $$;
 
--- What a device that may lead is told. All of one account's ask one after another; what they read of the lease is so until then.
+-- What a device that may lead is told. All of one account's ask one after another; what they read of the lease is so
+-- until then.
 CREATE FUNCTION devices.fn_lead(p devices.envelope_parts, p_lenser uuid) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -182,8 +189,8 @@ BEGIN
 END
 $$;
 
--- A device asks to lead, to go on leading, or gives it back. No operation: it is asked again and again, and the newest answer
--- holds. Times are the database's alone.
+-- A device asks to lead, to go on leading, or gives it back. No operation: it is asked again and again, and the newest
+-- answer holds. Times are the database's alone.
 CREATE FUNCTION devices.fn_acquire_leader_lease(p_envelope text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -26,6 +26,8 @@ export interface RegistrarStore {
   readonly login: (envelope: string, token: VerifiedToken | { readonly refused: ReasonCode }) => Promise<Outcome>
   /** Applies a request of any kind but login. */
   readonly apply: (kind: string, envelope: string) => Promise<Outcome>
+  /** Which path of which class of object a decision of a conflict is about. */
+  readonly conflictPlace: (envelope: string) => Promise<Outcome>
   /** Applies answered challenges, one outcome each in their order. */
   readonly postChallenges: (envelopes: readonly string[]) => Promise<readonly Outcome[]>
   /** The keys that these devices had before, as far as something that they signed may still be under way. */
@@ -68,6 +70,10 @@ const functions = {
   status: 'devices.fn_status',
   audit_verify: 'audit.fn_audit_verify',
   leader: 'devices.fn_acquire_leader_lease',
+  sync_status: 'devices.fn_sync_status',
+  sync_conflicts: 'devices.fn_sync_conflicts',
+  sync_resolve: 'devices.fn_sync_resolve_conflict',
+  sync_undo: 'devices.fn_sync_undo_resolution',
 } as const satisfies Partial<Record<KindName, string>>
 
 interface SignerRow {
@@ -125,6 +131,7 @@ export const createStore = (pool: Pool): RegistrarStore => {
       if (!Object.hasOwn(functions, kind)) throw new CodedError('unsupported_kind')
       return readOutcome(await one(functions[kind as keyof typeof functions], [envelope]))
     },
+    conflictPlace: async (envelope) => readOutcome(await one('devices.fn_sync_conflict_place', [envelope])),
     postChallenges: async (envelopes) => {
       const rows = await call<OutcomeRow>(pool, 'devices.fn_device_post_challenge', [envelopes])
       return inOrder(rows, envelopes.length).map(readOutcome)

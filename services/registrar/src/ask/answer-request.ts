@@ -4,6 +4,7 @@ import type { ClaimVerdict, RegistrarStore } from '../store.ts'
 import type { TokenVerifier } from '../token/verify-token.ts'
 import { isProofGood } from './check-proof.ts'
 import { checkRequestForm, checkRequestSigner } from './check-request.ts'
+import { checkWinner } from './check-winner.ts'
 import { type Outcome, refused } from './outcome.ts'
 
 /** One request as it came in at the `ask` door. */
@@ -39,7 +40,8 @@ const wantsKeys = (message: Message, number: number): boolean => {
 }
 
 /**
- * Answers requests: form, signer, signature, claim, a new key's proof, then the function of the kind. Each step may end it with a code.
+ * Answers requests: form, signer, signature, claim, a new key's proof, a decided value's
+ * form, then the function of the kind. Each step may end it with a code.
  * The function returned throws InfrastructureError where the database is gone; everything else is an outcome.
  */
 export const createAnswerer = ({ gatewayId, store, tokens, keyList }: AnswererOptions) => {
@@ -81,6 +83,8 @@ export const createAnswerer = ({ gatewayId, store, tokens, keyList }: AnswererOp
     if (verdict === 'key_changed') return unproven('signature_mismatch')
     if (verdict !== 'ok') return { outcome: refused(verdict), proven: true }
     if (!isProofGood(message, gatewayId)) return { outcome: refused('proof_mismatch'), proven: true }
+    const misfit = await checkWinner(message, store)
+    if (misfit !== null) return { outcome: refused('invalid_object', misfit), proven: true }
     return { outcome: await apply(message), proven: true }
   }
 }
