@@ -22,6 +22,17 @@ CREATE TYPE devices.sync_entry AS (
   detail text
 );
 
+-- The database's present epoch: a restore raises it (rule 14).
+CREATE FUNCTION devices.fn_sync_epoch() RETURNS integer
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (SELECT max(e.epoch) FROM devices.epochs e);
+END
+$$;
+
 -- Why a push is refused as a whole; null where its entries are looked at.
 CREATE FUNCTION devices.fn_sync_refusal(p_item devices.verified_item) RETURNS jsonb
 LANGUAGE plpgsql
