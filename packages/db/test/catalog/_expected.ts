@@ -93,6 +93,8 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'devices.fn_sync_open',
     'devices.fn_sync_pull',
     'devices.fn_sync_push',
+    'devices.fn_sync_sequence_commit',
+    'devices.fn_sync_sequence_open',
   ],
   ltg_audit_chain: ['audit.fn_chain_link'],
   anon: ['auth.uid'],
@@ -107,6 +109,8 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'lenses.fn_version_publish',
   ],
   service_role: [
+    'agents.fn_catalog_retire',
+    'agents.fn_catalog_set',
     'auth.uid',
     'battles.fn_battle_close',
     'battles.fn_battle_open',

@@ -20,7 +20,7 @@ test('a service’s role has no attribute, no membership and no password that mi
   t.deepEqual(owner, { rolcanlogin: false, rolsuper: false })
 })
 
-test('the platform’s service_role blocks devices, opens battles, looks after XP and raises the epoch, does nothing else of ours, and touches no table', async (t) => {
+test('the platform’s service_role blocks devices, opens battles, looks after XP, keeps the catalog and raises the epoch, does nothing else of ours, and touches no table', async (t) => {
   const own = await world().one<{ tables: string }>(
     `SELECT count(*) AS tables FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p')
@@ -29,6 +29,8 @@ test('the platform’s service_role blocks devices, opens battles, looks after X
   )
   t.is(own.tables, '0')
   t.deepEqual(grantedFunctions.service_role, [
+    'agents.fn_catalog_retire',
+    'agents.fn_catalog_set',
     'auth.uid',
     'battles.fn_battle_close',
     'battles.fn_battle_open',

@@ -94,8 +94,8 @@ test('SB-1: two pulls of one device at once are given the same rows', async (t) 
   try {
     await slow.query('BEGIN')
     const [first] = await answer(slow, [texts[0] as string])
-    const second = answer(quick, [texts[1] as string])
     await write(lenser, ['three'])
+    const second = answer(quick, [texts[1] as string])
     await slow.query('COMMIT')
     const [other] = await second
     t.deepEqual(other?.result?.classes[agents]?.rows, first?.result?.classes[agents]?.rows)
@@ -285,6 +285,7 @@ test('classes that nobody knows, and those that never leave a machine, are refus
   await write(lenser, ['one'])
   const { classes } = await pull(world(), { device, cursors: { byok_key: 0, no_such_class: 0, [agents]: 0 } })
   t.deepEqual(classes.byok_key, { code: 'local_only_class' } as never)
+  t.deepEqual(await world().rows('SELECT FROM devices.sync_watermarks WHERE class = $1', ['byok_key']), [])
   t.deepEqual(classes.no_such_class, { code: 'unknown_class' } as never)
   t.is(classes[agents]?.rows.length, 1)
 })
