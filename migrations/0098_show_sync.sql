@@ -159,7 +159,7 @@ BEGIN
     INTO v_devices, v_more
     FROM measured;
   RETURN devices.fn_ok(jsonb_build_object(
-    'epoch', (SELECT max(e.epoch) FROM devices.epochs e),
+    'epoch', devices.fn_sync_epoch(),
     'seq', v_seq,
     'conflicts', (SELECT count(*) FROM devices.sync_conflicts c WHERE c.lenser_id = v_lenser AND c.closed_at IS NULL),
     'unsequenced', (

@@ -123,7 +123,7 @@ $$;
 
 -- Writes an object whose row is held, by the gateway's own hand: nobody has its digest yet, and the sequencer tells the
 -- feed.
-CREATE FUNCTION devices.fn_sync_write(p_conflict devices.sync_conflicts, p_state jsonb) RETURNS void
+CREATE FUNCTION devices.fn_sync_overwrite(p_conflict devices.sync_conflicts, p_state jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -197,8 +197,8 @@ BEGIN
   IF v_refusal IS NOT NULL THEN
     RETURN v_refusal;
   END IF;
-  PERFORM devices.fn_sync_write(v_conflict, v_state);
-  UPDATE devices.sync_conflicts c SET closed_at = now() WHERE c.id = v_conflict.id;
+  PERFORM devices.fn_sync_overwrite(v_conflict, v_state);
+  UPDATE devices.sync_conflicts c SET closed_at = greatest(now(), c.opened_at), changed_at = now() WHERE c.id = v_conflict.id;
   INSERT INTO devices.sync_resolutions (conflict_id, lenser_id, kind, sides, winner, n, resolved_by, op_id)
   VALUES (v_conflict.id, v_conflict.lenser_id, 'resolve', v_conflict.sides, v_body -> 'winner',
           devices.fn_sync_own_count(v_state -> 'clock'), (p_request.parts).kid, (p_request.parts).op_id)
@@ -334,7 +334,7 @@ BEGIN
   IF v_refusal IS NOT NULL THEN
     RETURN v_refusal;
   END IF;
-  PERFORM devices.fn_sync_write(v_conflict, v_state);
+  PERFORM devices.fn_sync_overwrite(v_conflict, v_state);
   INSERT INTO devices.sync_resolutions (conflict_id, lenser_id, kind, undoes, sides, n, resolved_by, op_id)
   VALUES (v_conflict.id, v_conflict.lenser_id, 'undo', v_done.id, v_was -> 'paths' -> v_conflict.path,
           devices.fn_sync_own_count(v_state -> 'clock'), (p_request.parts).kid, (p_request.parts).op_id)
