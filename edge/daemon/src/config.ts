@@ -21,6 +21,8 @@ const FileConfig = Type.Object(
     pending_poll_ms: Type.Optional(Milliseconds),
     status_poll_ms: Type.Optional(Milliseconds),
     permit_renew_ms: Type.Optional(Milliseconds),
+    sync_flush_ms: Type.Optional(Milliseconds),
+    sync_pull_ms: Type.Optional(Milliseconds),
     run_left_ms: Type.Optional(Milliseconds),
     resend_floor_ms: Type.Optional(Milliseconds),
     resend_ceiling_ms: Type.Optional(Milliseconds),
@@ -61,6 +63,9 @@ export interface EdgeConfig extends EdgePaths, SessionTiming {
   readonly permitRenewMs: number
   /** A run that awaits a person, and that nobody here waits for for so long, is taken back. */
   readonly runLeftMs: number
+  /** How long edits of objects are gathered before they are flushed, and how often the feed is read at least. */
+  readonly syncFlushMs: number
+  readonly syncPullMs: number
   readonly resend: Timing
   /** `LF_GATEWAY_BIND`: where the loopback listener is to be, as it stands; judged by `resolveBind`. */
   readonly bind: string
@@ -143,6 +148,8 @@ export const readEdgeConfig = (env: EdgeEnvironment = process.env): EdgeConfig =
     logLevel: file.log_level ?? 'info',
     heartbeatMs: file.heartbeat_ms ?? limits.heartbeatSeconds * 1000,
     permitRenewMs: file.permit_renew_ms ?? limits.permitRenewSeconds * 1000,
+    syncFlushMs: file.sync_flush_ms ?? limits.syncFlushSeconds * 1000,
+    syncPullMs: file.sync_pull_ms ?? limits.syncPullSeconds * 1000,
     runLeftMs: file.run_left_ms ?? 30_000,
     pendingPollMs: file.pending_poll_ms ?? 5_000,
     statusPollMs: file.status_poll_ms ?? 60_000,

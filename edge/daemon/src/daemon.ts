@@ -26,8 +26,7 @@ import { createAwaited } from './runs/awaited.ts'
 import { createRunBook } from './runs/book.ts'
 import { createRuns } from './runs/runs.ts'
 import { type Methods, type SocketServer, serveSocket } from './socket/server.ts'
-import { createObjects } from './sync/objects.ts'
-import { createSyncTables } from './sync/tables.ts'
+import { createSync } from './sync/sync.ts'
 import { daemonVersion } from './version.ts'
 
 /** How long an orderly stop waits for the receipt of its own event. */
@@ -141,6 +140,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
       if (kind === 'rotate') rotation.ended(opId)
       const operation = kind === 'run_start' ? outbox.find(opId) : undefined
       if (operation !== undefined) awaited.ended(operation)
+      sync.ended(kind)
     },
   })
   const rotation = createRotation({
@@ -167,13 +167,20 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   const heartbeat = createHeartbeat({
     everyMs: config.heartbeatMs,
     body: () => ({
-      ...{ daemon_version: daemonVersion, gateway_status: presence.obstacle() ? 'degraded' : 'connected' },
+      ...{
+        daemon_version: daemonVersion,
+        gateway_status: (presence.obstacle() ?? sync.failing()) ? 'degraded' : 'connected',
+      },
       runners: runs.runners(),
     }),
     logger,
     onRefused,
     onUnable: presence.onUnable,
     onResult: (result) => rotation.learn(keyFactsOf(result)),
+  })
+  const sync = createSync({
+    ...{ store, outbox, logger, onRefused, now, deviceId: () => device_id, onUnable: presence.onUnable },
+    ...{ flushMs: config.syncFlushMs, pullMs: config.syncPullMs, timing: config.resend },
   })
   const counter = createCounter(store)
   const canary = createCanary(now)
@@ -212,13 +219,13 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
 
   outbox.failAll('device_revoked', 'this machine was enrolled anew', device_id)
   outbox.abandonAll('run_start')
+  sync.resume()
   await rotation.resume()
   await ring.reload()
 
-  const objects = createObjects({ tables: createSyncTables(store), deviceId: () => device_id, now })
   const methods = createMethods({
     ...{ outbox, presence, rotation, canary, runs, heartbeat, identity: changes.identity },
-    ...{ book, awaited, enqueue, objects },
+    ...{ book, awaited, enqueue, sync },
     status: () =>
       describeDaemon({
         ...{ descriptor, presence, trust, since, binds, identity: changes.identity() },
@@ -229,7 +236,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   const pages = createPages({
     identity: () => describeIdentity(changes.identity()),
     obstacle: presence.obstacle,
-    pending: () => outbox.status().open,
+    pending: () => outbox.status().open + sync.pending(),
   })
   const machine = await serveMachine(options, bind, { methods, pages })
   binds = [machine.http.address]
@@ -252,7 +259,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
       }),
     openSession: (link) =>
       openDeviceSession({
-        ...{ link, trust, counter, outbox, heartbeat, canary, runs, timing: config, logger, now, onStanding },
+        ...{ link, trust, counter, outbox, heartbeat, canary, runs, sync, timing: config, logger, now, onStanding },
         ...{ identity: booted.identity, signer: ring.signer },
       }),
   })
@@ -266,6 +273,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
       await machine.close()
       awaited.close()
       runs.close()
+      sync.close()
       if (!isRefused && booted.isThere())
         await lifecycle.stopped(presence.connection() === 'connected' ? stopReceiptMs : 0)
       await connector.close()

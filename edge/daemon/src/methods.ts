@@ -14,8 +14,8 @@ import { createRunMethods } from './runs/methods.ts'
 import type { Runs } from './runs/runs.ts'
 import type { Enrolled } from './settings.ts'
 import type { Methods } from './socket/server.ts'
-import { createObjectMethods } from './sync/methods.ts'
-import type { Objects } from './sync/objects.ts'
+import { createSyncMethods } from './sync/methods.ts'
+import type { Sync } from './sync/sync.ts'
 
 const refreshMs = 3_000
 
@@ -29,7 +29,7 @@ export interface MethodsOptions {
   readonly runs: Runs
   readonly book: RunBook
   readonly awaited: Awaited
-  readonly objects: Objects
+  readonly sync: Sync
   readonly enqueue: (kind: KindName, body: Readonly<Record<string, unknown>>) => Operation
   readonly status: () => Readonly<Record<string, unknown>>
   /** Asks the gateway for the device's state anew. */
@@ -39,7 +39,7 @@ export interface MethodsOptions {
 /** What the socket's methods do. */
 export const createMethods = (options: MethodsOptions): Methods => {
   const { identity, rotation, outbox, presence, canary, heartbeat, runs, book, status, refresh } = options
-  const { awaited, enqueue, objects } = options
+  const { awaited, enqueue, sync } = options
 
   const refusal = (kind: KindName): ReasonCode | undefined => {
     const level = presence.level()
@@ -56,7 +56,7 @@ export const createMethods = (options: MethodsOptions): Methods => {
   return {
     ...createIdentityMethods({ identity, rotation, outbox, checkState }),
     ...createRunMethods({ outbox, presence, heartbeat, runs, book, awaited, enqueue, refusal, checkState }),
-    ...createObjectMethods(objects),
+    ...createSyncMethods({ sync, presence, checkState }),
     status: async () => status(),
     canary: async ({ timeout_ms }, signal) => {
       await checkState('canary')

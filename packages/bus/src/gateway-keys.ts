@@ -9,6 +9,7 @@ import {
 } from '@lenserfight/envelope'
 import {
   type AnswerBody,
+  type ChangeBody,
   CodedError,
   checkBody,
   type Descriptor,
@@ -74,6 +75,7 @@ const trustedKey = ({ public_key, ...key }: GatewayKey): TrustedKey => {
 /** The bodies that the gateway sends to edges. */
 export interface GatewayBodies {
   receipt: ReceiptBody
+  change: ChangeBody
   answer: AnswerBody
 }
 

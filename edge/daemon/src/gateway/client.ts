@@ -4,6 +4,7 @@ import type { Logger } from '@lenserfight/runtime'
 import {
   type AnswerBody,
   askSubject,
+  type ChangeBody,
   CodedError,
   hasCounter,
   inSubject,
@@ -35,6 +36,8 @@ export interface ClientOptions {
   readonly logger?: Logger
   /** Items of receipts that the gateway signed, and which of its services did. */
   readonly onReceipt?: (items: readonly ReceiptItem[], service: string) => void
+  /** The gateway says that there is something to pull. */
+  readonly onChange?: (notice: ChangeBody) => void
   /** A message in the gateway's name was not the gateway's, or its signer's key is newer than ours. */
   readonly onUntrusted?: () => void
 }
@@ -74,10 +77,12 @@ const numberOf = (counter: Counter | undefined): number => {
 
 export const createGatewayClient = (options: ClientOptions): GatewayClient => {
   const { link, signer, lenser, trust, counter, logger, onReceipt = () => {}, onUntrusted = () => {} } = options
+  const { onChange = () => {} } = options
   const { kid } = signer
   const asked = new Map<string, (answer: AnswerBody) => void>()
   const answers = outSubject(lenser, kid, 'answer')
   const receipts = outSubject(lenser, kid, 'receipt')
+  const changes = outSubject(lenser, kid, 'change')
 
   const hear = (subject: string, bytes: Uint8Array): void => {
     if (subject === answers) {
@@ -86,6 +91,8 @@ export const createGatewayClient = (options: ClientOptions): GatewayClient => {
     } else if (subject === receipts) {
       const { body, service } = trust.open('receipt', bytes, kid)
       onReceipt(body.items, service)
+    } else if (subject === changes) {
+      onChange(trust.open('change', bytes, kid).body)
     } else if (subject === 'ltg.v1.ctl.keys') {
       trust.offerKeys(Buffer.from(bytes).toString('utf8'))
     }

@@ -15,6 +15,7 @@ import { type KeyFacts, keyFactsOf } from '../keys/change.ts'
 import type { Outbox } from '../outbox/types.ts'
 import type { Runs } from '../runs/runs.ts'
 import type { Enrolled } from '../settings.ts'
+import type { Sync } from '../sync/sync.ts'
 import type { Canary } from './canary.ts'
 import { createGatewayClient, type GatewayClient, resultOf } from './client.ts'
 import type { Heartbeat } from './heartbeat.ts'
@@ -61,6 +62,7 @@ export interface DeviceSessionOptions {
   readonly heartbeat: Heartbeat
   readonly canary: Canary
   readonly runs: Pick<Runs, 'attach' | 'detach' | 'receive'>
+  readonly sync: Pick<Sync, 'attach' | 'detach' | 'receive' | 'changed'>
   readonly timing: SessionTiming
   readonly logger: Logger
   readonly onStanding: (standing: Standing | NoStanding) => void
@@ -115,7 +117,7 @@ const calmly = (act: () => void): (() => void) => {
 
 export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession => {
   const { link, identity, signer, counter, trust, timing, logger, onStanding, now = Date.now } = options
-  const { outbox, heartbeat, canary, runs } = options
+  const { outbox, heartbeat, canary, runs, sync } = options
   /** The kinds that this connection was admitted for, once they are known. */
   let admitted: readonly KindName[] | undefined
   let level: DeviceLevel | undefined
@@ -131,8 +133,10 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
       heartbeat.receive(items, service)
       canary.receive(items, service)
       runs.receive(items, service)
+      sync.receive(items, service)
       outbox.receive(items, service)
     },
+    onChange: sync.changed,
     // Its key may be newer than the list on disk, and a status answer brings the list.
     onUntrusted: () => recheck(),
   })
@@ -141,6 +145,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     heartbeat.stop()
     canary.detach()
     runs.detach()
+    sync.detach()
     outbox.detach()
     admitted = undefined
   }
@@ -155,6 +160,7 @@ export const openDeviceSession = (options: DeviceSessionOptions): DeviceSession 
     if (kinds.includes('heartbeat')) heartbeat.start(client)
     if (kinds.includes('canary')) canary.attach(client)
     if (kinds.includes('run_renew')) runs.attach(client)
+    sync.attach(client, kinds)
   }
   const apply = (standing: Standing): void => {
     level = standing.level

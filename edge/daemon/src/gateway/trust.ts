@@ -83,7 +83,9 @@ export const createTrust = ({ descriptor, keys, onKeys, now = Date.now }: TrustO
   }
   const verify = <K extends keyof GatewayBodies>(kind: K, bytes: Uint8Array, to: string): Opened<K> => {
     if (list === undefined) throw new CodedError('signer_untrusted', 'no key list yet')
-    return openGatewayMessage(bytes, list, { kind, use: kind, to, now: now() })
+    // Who says what became of a push says that there is something to pull.
+    const use = kind === 'change' ? 'receipt' : (kind as 'receipt' | 'answer')
+    return openGatewayMessage(bytes, list, { kind, use, to, now: now() })
   }
   return {
     descriptor,

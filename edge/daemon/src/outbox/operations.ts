@@ -85,6 +85,8 @@ export interface Operations {
   readonly hasten: (by: number) => void
   /** Removes an open one that was never sent. */
   readonly removeUnsent: (opId: string) => boolean
+  /** Removes one that has ended. */
+  readonly removeEnded: (opId: string) => void
   /** Marks one that is open. */
   readonly markUnwanted: (opId: string) => void
   readonly open: () => Operation[]
@@ -166,6 +168,9 @@ export const createOperations = (store: Store): Operations => ({
   },
   removeUnsent: (opId) =>
     store.run(`DELETE FROM operations WHERE op_id = ? AND attempts = 0 AND ${isOpen}`, opId) === 1,
+  removeEnded: (opId) => {
+    store.run(`DELETE FROM operations WHERE op_id = ? AND NOT (${isOpen})`, opId)
+  },
   markUnwanted: (opId) => {
     store.run(`UPDATE operations SET unwanted = 1 WHERE op_id = ? AND ${isOpen}`, opId)
   },

@@ -147,6 +147,7 @@ export const createOutbox = (options: OutboxOptions): Outbox => {
     failAll,
     find: operations.find,
     withdraw: operations.removeUnsent,
+    forget: operations.removeEnded,
     abandon,
     abandonAll: (kind) => {
       const open = operations.open().filter((operation) => operation.kind === kind)

@@ -73,6 +73,8 @@ export interface Outbox {
   readonly abandon: (opId: string) => void
   /** Abandons all open ones of a kind: whoever wanted them did so of a daemon that is no more. */
   readonly abandonAll: (kind: KindName) => void
+  /** Forgets an operation that has ended, once what it ended in was made use of. */
+  readonly forget: (opId: string) => void
   /** Starts sending; what awaits a receipt is soon sent again, since receipts are not kept for who is away. */
   readonly attach: (sender: Sender) => void
   readonly detach: () => void

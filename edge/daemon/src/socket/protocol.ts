@@ -80,6 +80,12 @@ export const methods = {
     },
     closed,
   ),
+  /** How this machine's objects stand to the gateway's. */
+  'sync.status': Type.Object({}, closed),
+  /** Reads the feed now. */
+  'sync.pull': Type.Object({ timeout_ms: TimeoutMs }, closed),
+  /** Flushes edits now, or tells which would be. */
+  'sync.push': Type.Object({ dry_run: Type.Optional(Type.Boolean()), timeout_ms: TimeoutMs }, closed),
   canary: Type.Object({ timeout_ms: TimeoutMs }, closed),
   'operation.wait': Type.Object({ op_id: Type.String(), timeout_ms: TimeoutMs }, closed),
 } as const
