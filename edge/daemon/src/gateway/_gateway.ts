@@ -91,12 +91,16 @@ export const enter = async (t: ExecutionContext, stack: Stack, who: Signatory, o
   const items: ReceiptItem[] = []
   const digests: string[] = []
   const receivers: ((items: readonly ReceiptItem[], service: string) => void)[] = []
+  const changes: ((notice: { epoch: number; seq: number }) => void)[] = []
   let untrusted = 0
   const spoken = createGatewayClient({
     ...{ link, trust, lenser, counter: createCounter(store), signer },
     onReceipt: (more, service) => {
       items.push(...more)
       for (const receive of receivers) receive(more, service)
+    },
+    onChange: (notice) => {
+      for (const hear of changes) hear(notice)
     },
     onUntrusted: () => {
       untrusted += 1
@@ -118,7 +122,19 @@ export const enter = async (t: ExecutionContext, stack: Stack, who: Signatory, o
     client.publish(kind, bytes)
     return until(() => items.find((item) => item.digest === digest), `the receipt of ${kind}`)
   }
-  return { client, trust, settings, store, items, digests, receivers, untrusted: () => untrusted, counted, send }
+  return {
+    client,
+    trust,
+    settings,
+    store,
+    items,
+    digests,
+    receivers,
+    changes,
+    untrusted: () => untrusted,
+    counted,
+    send,
+  }
 }
 
 /**

@@ -74,11 +74,13 @@ const compare = (context: PageContext, cursor: Cursor, { checksum }: Rows): Curs
 }
 
 interface AppliedPart {
-  /** There is more of it to ask for at once. */
-  readonly more: boolean
+  /** It is read anew from now on. */
+  readonly isAnew: boolean
+  /** The cursor moved. */
+  readonly isFurther: boolean
   readonly objects: readonly string[]
 }
-const nothing: AppliedPart = { more: false, objects: [] }
+const nothing: AppliedPart = { isAnew: false, isFurther: false, objects: [] }
 
 const applyRows = (context: PageContext, cursor: Cursor, part: Rows): AppliedPart => {
   for (const row of part.rows) applyRow(context, cursor, row)
@@ -88,7 +90,8 @@ const applyRows = (context: PageContext, cursor: Cursor, part: Rows): AppliedPar
   const next = isWhole ? compare(context, read, part) : read
   context.tables.putCursor(next)
   return {
-    more: next.isSnapshot !== read.isSnapshot || (part.more && part.upto > part.after),
+    isAnew: next.isSnapshot !== read.isSnapshot,
+    isFurther: part.upto > part.after,
     objects: part.rows.map(({ object }) => `${cursor.class}/${object}`),
   }
 }
@@ -98,7 +101,7 @@ const applyPart = (context: PageContext, cursor: Cursor, part: FeedPart): Applie
     const isLost = part.code === 'resync_required' || part.code === 'cursor_ahead'
     if (!isLost || cursor.after === 0) return nothing
     beginSnapshot(context.tables, cursor)
-    return { ...nothing, more: true }
+    return { ...nothing, isAnew: true }
   }
   // An answer to a request that another has overtaken.
   return part.after === cursor.after ? applyRows(context, cursor, part) : nothing
@@ -135,7 +138,8 @@ export const applyPage = (context: PageContext, page: FeedPage): Applied => {
     return {
       rows: rows.length,
       objects: [...new Set(rows)],
-      more: applied.some(({ more }) => more),
+      // A page that moves no cursor is the last, whatever it says of itself.
+      more: applied.some(({ isAnew, isFurther }) => isAnew || (page.more && isFurther)),
       differing: diverged.map((cursor) => cursor.class),
     }
   })

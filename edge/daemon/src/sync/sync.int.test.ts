@@ -1,0 +1,277 @@
+import { copyFileSync, mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Stack } from '@lenserfight/local/stack'
+import { createLogger } from '@lenserfight/runtime'
+import { kindsInState, limits } from '@lenserfight/schemas'
+import { digestOf } from '@lenserfight/sync'
+import { makeAccount, makeDevice, type Signatory } from '@lenserfight/testkit'
+import { testStack } from '@lenserfight/testkit/stack'
+import test, { type ExecutionContext } from 'ava'
+import { asOwner, enter, until } from '../gateway/_gateway.ts'
+import { createOutbox } from '../outbox/outbox.ts'
+import { openStore } from '../store.ts'
+import { reviewer } from './_machine.ts'
+import { createSync } from './sync.ts'
+import { createSyncTables } from './tables.ts'
+
+// Machines' objects over their own connections, against the gateway's processes.
+let stack: Stack
+test.before(async () => {
+  stack = await testStack({ replicas: { 'audit-chain': 0 } })
+  await stack.whenReady()
+})
+test.after.always(() => stack?.stop())
+
+const logger = createLogger({ service: 'test', level: 'info' })
+const timing = { resendFloorMs: 300, resendCeilingMs: 1_500, resignFloorMs: 50 }
+const kinds = kindsInState('in', 'approved')
+const long = 8_000
+const hour = 3600 * 1000
+
+interface MachineOptions {
+  readonly file?: string
+  /** How often it reads the feed by itself. */
+  readonly pullMs?: number
+  readonly now?: () => number
+}
+
+/** A machine of a device, from its disk to its connection; it does nothing before it is told to. */
+const machineOf = async (t: ExecutionContext, device: Signatory, options: MachineOptions = {}) => {
+  const { file = join(mkdtempSync(join(tmpdir(), 'lf-sync-')), 'state.db'), pullMs = hour, now = Date.now } = options
+  const store = openStore(file)
+  const { client, receivers, changes } = await enter(t, stack, device)
+  const outbox = createOutbox({
+    ...{ store, logger, timing },
+    onEnded: ({ kind }) => sync.ended(kind),
+  })
+  const sync = createSync({
+    ...{ store, outbox, logger, timing, pullMs, now, deviceId: () => device.kid, flushMs: 200 },
+    ...{ onRefused: () => {}, onUnable: () => {} },
+  })
+  receivers.push(sync.receive, outbox.receive)
+  changes.push(sync.changed)
+  const connect = (): void => {
+    outbox.attach({ kinds, sign: (body) => client.sign((body as { kind: never }).kind, body), publish: client.publish })
+    sync.attach(client, kinds)
+  }
+  const disconnect = (): void => {
+    sync.detach()
+    outbox.detach()
+  }
+  t.teardown(() => {
+    sync.close()
+    outbox.close()
+    store.close()
+  })
+  sync.resume()
+  const tables = createSyncTables(store)
+  /** Sends and reads all that there is. */
+  const settle = async (): Promise<void> => {
+    t.is((await sync.push(long)).pending, 0)
+    t.true((await sync.pull(long)).done)
+  }
+  const confirmed = (name = reviewer) => tables.find(name)?.record.confirmed ?? null
+  return { file, store, sync, tables, objects: sync.objects, connect, disconnect, settle, confirmed, device }
+}
+
+const twoDevices = (): Promise<readonly [Signatory, Signatory]> =>
+  asOwner(stack, async (db) => {
+    const { lenser } = await makeAccount(db)
+    return [await makeDevice(db, { lenser }), await makeDevice(db, { lenser })]
+  })
+const twoMachines = async (t: ExecutionContext, options: MachineOptions = {}) => {
+  const [a, b] = await twoDevices()
+  const machines = [await machineOf(t, a, options), await machineOf(t, b, options)] as const
+  for (const { connect } of machines) connect()
+  return machines
+}
+
+test.serial(
+  'what two machines edit offline is at both once they are back, also two fields of one object',
+  async (t) => {
+    const [a, b] = await twoMachines(t)
+    a.objects.set(reviewer, { name: 'Reviewer', model: 'small' })
+    await a.settle()
+    await b.settle()
+    t.deepEqual(b.objects.get(reviewer).paths, { model: 'small', name: 'Reviewer' })
+    for (const { disconnect } of [a, b]) disconnect()
+    a.objects.set(reviewer, { name: 'Reader' })
+    b.objects.set(reviewer, { model: 'large' })
+    b.objects.set({ ...reviewer, object: 'writer' }, { name: 'Writer' })
+    t.deepEqual([a.sync.pending(), b.sync.pending()], [1, 2])
+    for (const { connect } of [a, b]) connect()
+    for (const { settle } of [a, b, a]) await settle()
+    for (const { objects, tables } of [a, b]) {
+      t.deepEqual(objects.get(reviewer).paths, { model: 'large', name: 'Reader' })
+      t.is(objects.list({}).objects.length, 2)
+      t.is(tables.countKept(), 0, 'the feed brought back what was merged')
+    }
+    t.is(digestOf(a.confirmed() as never), digestOf(b.confirmed() as never))
+    t.like(a.sync.status(undefined), { gateway_status: 'connected', pending: 0, diverged: [], last_code: null })
+  },
+)
+
+test.serial(
+  'an edit is at the other machine without its asking for it: the gateway tells that there is one',
+  async (t) => {
+    const [a, b] = await twoMachines(t)
+    await b.sync.pull(long)
+    a.objects.set(reviewer, { name: 'Reviewer' })
+    await until(() => b.objects.list({}).objects.length === 1, 'the other machine’s object')
+    t.is(b.objects.get(reviewer).paths.name, 'Reviewer')
+  },
+)
+
+test.serial('rule 8: what is edited here while the feed is read stays, and joins what it brings', async (t) => {
+  const [a, b] = await twoMachines(t)
+  a.objects.set(reviewer, { name: 'Reviewer' })
+  await a.settle()
+  await b.settle()
+  b.disconnect()
+  b.objects.set(reviewer, { notes: 'mine' })
+  a.objects.set(reviewer, { name: 'Reader', notes: 'theirs' })
+  await a.settle()
+  b.connect()
+  await b.sync.pull(long)
+  t.is(b.objects.get(reviewer).paths.name, 'Reader')
+  for (const { settle } of [b, a]) await settle()
+  t.deepEqual(a.objects.get(reviewer).paths, b.objects.get(reviewer).paths)
+})
+
+test.serial(
+  'rule 9: a machine that was restored from a copy writes its edits again beside those that it had forgotten',
+  async (t) => {
+    const [device, other] = await twoDevices()
+    const step = { class: 'workflow_definition', object: 'release' }
+    const first = await machineOf(t, device)
+    first.connect()
+    first.objects.set(step, { name: 'Release', 'step/a/body': { run: 'make' } })
+    await first.settle()
+    const copy = join(mkdtempSync(join(tmpdir(), 'lf-sync-')), 'state.db')
+    first.store.run(`VACUUM INTO '${copy}'`)
+    first.objects.set(step, { 'step/a/body': { run: 'make all' } })
+    await first.settle()
+    first.disconnect()
+
+    const restored = join(mkdtempSync(join(tmpdir(), 'lf-sync-')), 'state.db')
+    copyFileSync(copy, restored)
+    const second = await machineOf(t, device, { file: restored })
+    second.objects.set(step, { 'step/a/body': { run: 'make check' } })
+    second.connect()
+    await second.settle()
+    const both = [{ run: 'make all' }, { run: 'make check' }]
+    const sides = (machine: typeof second) =>
+      machine.objects.get(step).conflicts.flatMap((conflict) => conflict.sides.map(({ value }) => value))
+    t.deepEqual(
+      new Set(sides(second).map((value) => JSON.stringify(value))),
+      new Set(both.map((v) => JSON.stringify(v))),
+    )
+    const third = await machineOf(t, other)
+    third.connect()
+    await third.settle()
+    t.deepEqual(
+      third.objects.get(step).conflicts.map(({ path }) => path),
+      ['step/a/body'],
+    )
+    t.is(second.tables.countKept(), 0)
+  },
+)
+
+test.serial(
+  'rule 14: after the database was restored, every machine writes again what it lost, and all converge',
+  async (t) => {
+    const [a, b] = await twoMachines(t)
+    const { lenser } = a.device
+    a.objects.set(reviewer, { name: 'Reviewer', model: 'small' })
+    for (const { settle } of [a, b]) await settle()
+    const tables = ['sync_objects', 'sync_changes', 'sync_heads', 'sync_checksums']
+    await asOwner(stack, async (db) => {
+      for (const name of tables)
+        await db.query(`CREATE TABLE saved_${name} AS SELECT * FROM devices.${name} WHERE lenser_id = '${lenser}'`)
+    })
+    b.objects.set(reviewer, { model: 'large' })
+    b.objects.set({ ...reviewer, object: 'writer' }, { name: 'Writer' })
+    for (const { settle } of [b, a]) await settle()
+    a.disconnect()
+    a.objects.set(reviewer, { notes: 'offline' })
+    await asOwner(stack, async (db) => {
+      for (const name of tables) {
+        await db.query(`DELETE FROM devices.${name} WHERE lenser_id = '${lenser}'`)
+        await db.query(`INSERT INTO devices.${name} SELECT * FROM saved_${name}`)
+        await db.query(`DROP TABLE saved_${name}`)
+      }
+      await db.query('SELECT devices.fn_epoch_raise()')
+    })
+    b.objects.set(reviewer, { tags: ['after'] })
+    a.connect()
+    for (const { settle } of [b, a, b, a]) await settle()
+    for (const { objects, tables: kept } of [a, b]) {
+      const { paths, conflicts } = objects.get(reviewer)
+      t.deepEqual(paths, { model: 'large', name: 'Reviewer', notes: 'offline', tags: ['after'] })
+      t.deepEqual(conflicts, [])
+      t.is(objects.get({ ...reviewer, object: 'writer' }).paths.name, 'Writer')
+      t.is(kept.countKept(), 0)
+      t.is(kept.fact('epoch'), a.tables.fact('epoch'))
+    }
+    t.is(digestOf(a.confirmed() as never), digestOf(b.confirmed() as never))
+  },
+)
+
+test.serial(
+  'a class that needs coordination is flushed by who leads, and by the other once that has nothing left',
+  async (t) => {
+    const [a, b] = await twoMachines(t)
+    const registry = { class: 'automation_registry_entry', object: 'nightly' }
+    a.objects.set(registry, { 'entry/a': 1 })
+    b.objects.set(registry, { 'entry/b': 2 })
+    a.objects.set(reviewer, { name: 'not coordinated' })
+    await Promise.all([a.sync.push(long), b.sync.push(long)])
+    for (const { settle } of [a, b, a]) await settle()
+    for (const { objects } of [a, b]) t.deepEqual(objects.get(registry).paths, { 'entry/a': 1, 'entry/b': 2 })
+    t.deepEqual([a.tables.countKept(), b.tables.countKept()], [0, 0])
+  },
+)
+
+test.serial('more than one push or page carries goes in several, in the order in which it was edited', async (t) => {
+  const [a, b] = await twoMachines(t)
+  a.disconnect()
+  const count = limits.entriesPerPush * 2 + 7
+  const name = (n: number) => ({ class: 'non_secret_pref', object: `pref-${n}` })
+  for (let n = 0; n < count; n += 1) a.objects.set(name(n), { 'pref/value': 'x'.repeat(3_000) })
+  a.objects.set(name(0), { 'pref/value': 'last' })
+  a.connect()
+  await a.settle()
+  const pulled = await b.sync.pull(long)
+  t.true(pulled.done)
+  t.is(b.objects.list({}).objects.length, count)
+  t.is(b.objects.get(name(0)).paths['pref/value'], 'last')
+  t.deepEqual(b.sync.status(undefined).diverged, [])
+})
+
+test.serial(
+  'a checksum that differs makes a machine read the class anew, and what the gateway has not go',
+  async (t) => {
+    const [a, b] = await twoMachines(t)
+    a.objects.set(reviewer, { name: 'Reviewer' })
+    a.objects.set({ ...reviewer, object: 'writer' }, { name: 'Writer' })
+    for (const { settle } of [a, b]) await settle()
+    // What a bug or a broken disk may do to what this machine believes.
+    b.store.run(`DELETE FROM objects WHERE object = 'writer'`)
+    b.store.run(`INSERT INTO objects SELECT class, 'ghost', local, confirmed, digest, alive, conflicts, incarnation, link, rebase,
+    rebased_at, seen, not_before, refused_code, refused_detail, refused_at, changed_at FROM objects WHERE object = 'reviewer'`)
+    a.objects.set(reviewer, { name: 'Reader' })
+    await a.settle()
+    await until(() => b.objects.list({}).objects.some(({ object }) => object === 'writer'), 'the object that was lost')
+    await b.settle()
+    t.deepEqual(
+      b.objects.list({}).objects.map(({ object }) => object),
+      ['reviewer', 'writer'],
+    )
+    t.deepEqual(b.sync.status(undefined).diverged, [])
+    t.like(
+      b.tables.cursors().find((cursor) => cursor.class === 'agent_config'),
+      { isSnapshot: false, hasDiverged: false },
+    )
+  },
+)
