@@ -57,6 +57,8 @@ export interface DeviceClient {
   readonly inFlight: () => number
   /** Everything settled so far, in order. */
   readonly settled: readonly Settled[]
+  /** Each time that the gateway told of something to pull. */
+  readonly changes: readonly { readonly epoch: number; readonly seq: number }[]
   readonly contradictions: readonly Contradiction[]
   /** Outcome by digest, of every envelope that one was heard of. */
   readonly outcomes: ReadonlyMap<string, Outcome>
@@ -102,6 +104,7 @@ export const speakOver = (bus: EdgeBus, options: ClientOptions): DeviceClient =>
   const { kid, lenser } = signatory
   const signer = createSigner({ kid, key: signatory.keys.privateKey })
   const settled: Settled[] = []
+  const changes: { epoch: number; seq: number }[] = []
   let untrusted = 0
 
   const transmit = ({ kind, body }: Pending): string => {
@@ -117,6 +120,11 @@ export const speakOver = (bus: EdgeBus, options: ClientOptions): DeviceClient =>
     const expected = { to: kid, now: Date.now() }
     if (subject === outSubject(lenser, kid, 'receipt')) {
       return verifyGatewayMessage(bytes, list, { kind: 'receipt', use: 'receipt', ...expected }).items
+    }
+    if (subject === outSubject(lenser, kid, 'change')) {
+      const { epoch, seq } = verifyGatewayMessage(bytes, list, { kind: 'change', use: 'receipt', ...expected })
+      changes.push({ epoch, seq })
+      return []
     }
     return [verifyGatewayMessage(bytes, list, { kind: 'answer', use: 'answer', ...expected })]
   }
@@ -150,5 +158,16 @@ export const speakOver = (bus: EdgeBus, options: ClientOptions): DeviceClient =>
   }
   const { inFlight, contradictions, outcomes } = flow
   const stats = (): ClientStats => ({ ...flow.stats(), untrusted })
-  return { signatory, send, settled, inFlight, contradictions, outcomes, stats, reconnect: bus.reconnect, close }
+  return {
+    signatory,
+    send,
+    settled,
+    changes,
+    inFlight,
+    contradictions,
+    outcomes,
+    stats,
+    reconnect: bus.reconnect,
+    close,
+  }
 }
