@@ -72,8 +72,11 @@ CREATE TABLE devices.sync_heads (
   lenser_id uuid PRIMARY KEY,
   seq bigint NOT NULL DEFAULT 0 CHECK (seq >= 0),
   -- Rows at or below it may have been compacted away: who stands below reads everything anew.
-  floor bigint NOT NULL DEFAULT 0 CHECK (floor BETWEEN 0 AND seq)
+  floor bigint NOT NULL DEFAULT 0 CHECK (floor BETWEEN 0 AND seq),
+  -- When it was last looked at whether something can be forgotten.
+  compacted_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
+CREATE INDEX sync_heads_compacted_at_idx ON devices.sync_heads (compacted_at);
 ALTER TABLE devices.sync_heads ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 -- Of each feed and class what a replica that has seen everything holds: objects, and the XOR of the first 128 bits of SHA-256 over
@@ -103,6 +106,7 @@ CREATE TABLE devices.sync_changes (
   CHECK ((op = 'purge') = (state IS NULL) AND (state IS NULL) = (digest IS NULL))
 );
 CREATE INDEX sync_changes_object_idx ON devices.sync_changes (lenser_id, class, object, seq DESC);
+CREATE INDEX sync_changes_deaths_idx ON devices.sync_changes (lenser_id, seq) WHERE op = 'delete';
 ALTER TABLE devices.sync_changes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE TRIGGER deny_mutation BEFORE UPDATE OR TRUNCATE ON devices.sync_changes
   FOR EACH STATEMENT EXECUTE FUNCTION public.fn_deny_mutation();

@@ -90,6 +90,7 @@ export const grantedFunctions: Record<string, readonly string[]> = {
     'devices.fn_retired_keys',
     'devices.fn_signers',
     'devices.fn_sync_archive',
+    'devices.fn_sync_compact',
     'devices.fn_sync_open',
     'devices.fn_sync_pull',
     'devices.fn_sync_push',
