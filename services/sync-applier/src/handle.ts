@@ -12,6 +12,7 @@ import type { Logger } from '@lenserfight/runtime'
 import type { ReceiptItem } from '@lenserfight/schemas'
 import { decideEnvelope } from './decide/envelope.ts'
 import { type AppliedKind, appliedKinds, type Item } from './decode.ts'
+import { answerPulls } from './pull.ts'
 import { applyPushes, countEntries } from './push.ts'
 import type { ApplierStore } from './store.ts'
 
@@ -55,8 +56,8 @@ export const createHandler = (options: HandlerOptions): Handler => {
     for (const notice of notices) sendNotice(notice)
     return outcomes
   }
-  const pull = async (items: readonly Item[]): Promise<ReceiptItem[]> => {
-    const outcomes = await store.pull(items)
+  const pull = async (items: readonly Item[]): Promise<readonly ReceiptItem[]> => {
+    const outcomes = await answerPulls(store, items)
     counts.pulls += items.length
     return outcomes
   }

@@ -14,7 +14,9 @@ import {
 import { ApplierConfig, defaults } from './config.ts'
 import { decode } from './decode.ts'
 import { createHandler } from './handle.ts'
+import { startSequencing } from './sequence.ts'
 import { createStore } from './store.ts'
+import { startTending } from './tend.ts'
 
 const config = readConfig(ApplierConfig, process.argv.slice(2))
 const { gateway_id: gatewayId, pg, nats, health, replica } = config
@@ -26,12 +28,23 @@ const state = createState({ logger })
 const signer = readSigner(config.signing, ['receipt'])
 const readiness = createReadiness(state)
 
-const figures: { consumer?: () => object; applied?: () => object } = {}
+const figures: {
+  consumer?: () => object
+  applied?: () => object
+  sequencing?: () => object
+  tending?: () => object
+} = {}
 const healthServer = await serveHealth({
   ...health,
   state: state.state,
   since: state.since,
-  details: () => ({ replica, ...figures.applied?.(), ...figures.consumer?.() }),
+  details: () => ({
+    replica,
+    ...figures.applied?.(),
+    ...figures.consumer?.(),
+    ...figures.sequencing?.(),
+    ...figures.tending?.(),
+  }),
   logger,
 })
 lifecycle.onStop('health', healthServer.close, 1000)
@@ -41,17 +54,23 @@ lifecycle.onStop('pool', () => pool.end(), 5000)
 const store = createStore(pool)
 const gate = createGate({ probe: store.probe, onProbe: readiness.setDatabase, logger })
 lifecycle.onStop('gate', gate.stop, 100)
+const tending = startTending({ store, everyMs: config.tend_ms ?? defaults.tendMs, logger })
+figures.tending = tending.figures
+lifecycle.onStop('tending', tending.stop, 10_000)
 
 readiness.setConsumer('connecting')
 const bus = await connectService({ service: 'sync-applier', nats, logger })
 lifecycle.onStop('bus', bus.close, 5000)
 
 const voice = { bus, gatewayId, signer, now: Date.now }
-const handler = createHandler({
-  ...{ gatewayId, store, logger },
-  sendReceipts: createReceipts(voice),
-  sendNotice: createNotices(voice),
+const sendNotice = createNotices(voice)
+const sequencing = startSequencing({
+  ...{ store, sendNotice, logger },
+  everyMs: config.sequence_ms ?? defaults.sequenceMs,
 })
+figures.sequencing = sequencing.figures
+lifecycle.onStop('sequencing', sequencing.stop, 10_000)
+const handler = createHandler({ gatewayId, store, sendReceipts: createReceipts(voice), sendNotice, logger })
 figures.applied = handler.figures
 const consumption = consume({
   ...{ bus, decode, logger },

@@ -5,6 +5,7 @@ import { CodedError, isReasonCode, type ReceiptItem } from '@lenserfight/schemas
 import type { Merged } from './decide/merge.ts'
 import type { Opened } from './decide/opened.ts'
 import type { Item } from './decode.ts'
+import type { Sequenced, Taken } from './sequence.ts'
 
 /** What pushes came to. */
 export interface Pushed {
@@ -13,6 +14,12 @@ export interface Pushed {
   readonly notices: readonly Change[]
   /** Conflicts that these opened. */
   readonly conflicts: number
+}
+
+/** What came of keys that were taken: how many they were, and whom to tell. */
+export interface Told {
+  readonly taken: number
+  readonly notices: readonly Change[]
 }
 
 /** The database as the sync-applier knows it: its own functions by name, and nothing else (role ltg_sync_applier). */
@@ -31,6 +38,12 @@ export interface ApplierStore {
   ) => Promise<readonly Pushed[]>
   /** Answers pulls; what each is told, in their order. */
   readonly pull: (items: readonly Item[]) => Promise<ReceiptItem[]>
+  /** Takes up to so many keys of what the cloud wrote and tells their feeds, in one transaction. */
+  readonly sequence: (limit: number, digests: (taken: Taken) => readonly Sequenced[]) => Promise<Told>
+  /** Forgets a slice of one feed; whether one was due. */
+  readonly compact: (limit: number) => Promise<{ readonly isDue: boolean; readonly forgotten: number }>
+  /** Archives edits that are old enough; how many. */
+  readonly archive: (limit: number) => Promise<number>
   /** Rejects where the database does not answer. */
   readonly probe: () => Promise<void>
 }
@@ -134,8 +147,26 @@ export const createStore = (pool: Pool): ApplierStore => {
       readOutcomes(await call<OutcomeRow>(pool, 'devices.fn_sync_pull', [part.map(({ text }) => text)]), part),
     )),
   ]
+  const sequence = (limit: number, digests: (taken: Taken) => readonly Sequenced[]): Promise<Told> =>
+    withTransaction(pool, async (connection) => {
+      const [row] = await call<{ fn_sync_sequence_open: Taken }>(connection, 'devices.fn_sync_sequence_open', [limit])
+      if (row === undefined) throw new CodedError('internal_error', 'nothing was opened')
+      const opened = row.fn_sync_sequence_open
+      if (opened.objects.length === 0) return { taken: opened.taken, notices: [] }
+      const sequenced = { objects: digests(opened) }
+      const rows = await call<{ notice: Change }>(connection, 'devices.fn_sync_sequence_commit', [sequenced])
+      return { taken: opened.taken, notices: rows.map(({ notice }) => notice) }
+    })
+  const compact = async (limit: number) => {
+    const [row] = await call<{ lenser_id: string | null; forgotten: number }>(pool, 'devices.fn_sync_compact', [limit])
+    return { isDue: typeof row?.lenser_id === 'string', forgotten: row?.forgotten ?? 0 }
+  }
+  const archive = async (limit: number): Promise<number> => {
+    const [row] = await call<{ fn_sync_archive: number }>(pool, 'devices.fn_sync_archive', [limit])
+    return row?.fn_sync_archive ?? 0
+  }
   const probe = async (): Promise<void> => {
     await signers([])
   }
-  return { signers, formerKeys, push, pull, probe }
+  return { signers, formerKeys, push, pull, sequence, compact, archive, probe }
 }
