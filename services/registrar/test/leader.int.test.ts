@@ -39,12 +39,28 @@ const pass = async (session: Session, seconds: number): Promise<void> => {
     [session.lenser, seconds],
   )
 }
+/** Of the lease alone so many seconds pass: since it was taken, and where it ends, until then; those in line stay where they are. */
+const age = (session: Session, { by, ends }: { by: number; ends: boolean }) =>
+  world().query(
+    `UPDATE devices.peer_leases SET acquired_at = acquired_at - $2::float8 * interval '1 s',
+            expires_at = expires_at - CASE WHEN $3 THEN $2::float8 * interval '1 s' ELSE '0' END WHERE lenser_id = $1`,
+    [session.lenser, by, ends],
+  )
 const setLevel = (device: Device, level: string) =>
   world().query(`UPDATE devices.registered_devices SET trust_level = $2, trust_actor = 'server' WHERE id = $1`, [
     device.kid,
     level,
   ])
 const turn = 2 * limits.leaderSeconds
+/** Whether, of two that go on asking, the one has the lease next and never the other. */
+const comesNext = async (session: Session, one: Device, other: Device): Promise<boolean> => {
+  for (let passed = 0; passed <= turn; passed += 5) {
+    await pass(session, 5)
+    if ((await lead(other)).granted) return false
+    if ((await lead(one)).granted) return true
+  }
+  return false
+}
 
 test('leader: a free lease goes to whoever asks; another is told who has it and when to ask again', async (t) => {
   const { devices } = await account(2)
@@ -82,9 +98,7 @@ test('leader: among those that wait, the oldest trusted device comes first, else
   await lead(late)
   for (const device of [old, offline, trusted]) t.false((await lead(device)).granted)
   // `late` dies: it never gives the lease back.
-  await pass(session, limits.leaderSeconds - 2)
-  for (const device of [old, offline, trusted]) t.false((await lead(device)).granted)
-  await pass(session, 3)
+  await age(session, { by: limits.leaderSeconds + 1, ends: true })
   t.like(await lead(old), { granted: false, holder: null, expires_at: null, fence: 1, retry_after: 1 })
   t.false((await lead(offline)).granted)
   t.like(await lead(trusted), { granted: true, holder: trusted.kid, fence: 2 })
@@ -102,6 +116,12 @@ test('leader: one before others that asked long ago and came back no more holds 
   await lead(first)
   await pass(session, limits.leaderSeconds + 1)
   t.true((await lead(second)).granted)
+  // Nor does it end the turn of who leads.
+  await lead(first)
+  for (let passed = 0; passed < turn * 2; passed += 15) {
+    await pass(session, 15)
+    t.like(await lead(second), { granted: true, fence: 2 })
+  }
 })
 
 test('leader: whoever leads goes on leading under its fence; one whose lease lapsed has a new fence', async (t) => {
@@ -122,36 +142,44 @@ test('leader: nobody leads for more than two leases while another waits, who the
   const { session, devices } = await account(2)
   const [first, second] = devices as [Device, Device]
   await lead(first)
-  for (let passed = 0; passed + 5 < turn; passed += 5) {
+  for (let round = 0; round < 4; round += 1) {
     await pass(session, 5)
     t.false((await lead(second)).granted)
     t.like(await lead(first), { granted: true, fence: 1 })
   }
-  await pass(session, 5)
-  t.false((await lead(second)).granted)
+  await age(session, { by: turn, ends: false })
   t.like(await lead(first), { granted: false, holder: first.kid, fence: 1 })
-  for (let passed = 0; passed < limits.leaderSeconds + 1; passed += 5) {
-    await pass(session, 5)
-    await lead(first)
-    if ((await lead(second)).granted) break
-  }
+  t.true(await comesNext(session, second, first))
   t.like(await lead(first), { granted: false, holder: second.kid, fence: 2 })
   // Nobody else waits: it goes on as long as it likes.
   const { session: alone, devices: own } = await account(1)
   await lead(at(own, 0))
-  for (let passed = 0; passed < turn * 2; passed += 20) {
-    await pass(alone, 20)
+  for (let passed = 0; passed < turn * 2; passed += 15) {
+    await pass(alone, 15)
     t.like(await lead(at(own, 0)), { granted: true, fence: 1 })
   }
+})
+
+test('leader: whoever had a whole turn stands behind one that asked only now, though it comes first by precedence', async (t) => {
+  const { session, devices } = await account(2)
+  const [first, second] = devices as [Device, Device]
+  await lead(first)
+  await age(session, { by: turn, ends: false })
+  t.like(await lead(first), { granted: true, fence: 1 }, 'nobody else waits')
+  t.false((await lead(second)).granted)
+  t.like(await lead(first), { granted: false, holder: first.kid, fence: 1 })
+  await age(session, { by: limits.leaderSeconds + 1, ends: true })
+  t.like(await lead(first), { granted: false, holder: null, fence: 1 })
+  t.like(await lead(second), { granted: true, holder: second.kid, fence: 2 })
 })
 
 test('leader: of any number that ask all the time, each leads in its turn', async (t) => {
   const { session, devices } = await account(3)
   const led = new Set<string>()
   // Each turn is at most three leases long, and a device waits for all others'.
-  for (let passed = 0; passed < devices.length * limits.leaderSeconds * 4; passed += 6) {
+  for (let passed = 0; passed < devices.length * limits.leaderSeconds * 4; passed += 5) {
     for (const device of devices) if ((await lead(device)).granted) led.add(device.kid)
-    await pass(session, 6)
+    await pass(session, 5)
   }
   t.is(led.size, devices.length)
 })
@@ -182,6 +210,11 @@ test('leader: a device that may not work does not lead, and its lease is free fr
   t.like(await lead(two), { granted: true, holder: two.kid, fence: 2 })
   const pending = await world().register(session)
   t.is(codeOf(await ask(pending)), 'device_pending')
+  // Law 7: suspended between its claim and what it asks for.
+  const claimed = sign(two, 'leader', { lease_kind: 'sync_flush', seconds: limits.leaderSeconds })
+  t.is(await world().claim(claimed), 'ok')
+  await setLevel(two, 'unhealthy')
+  t.is(codeOf(await world().store.apply('leader', claimed.text)), 'device_unhealthy')
 })
 
 test('leader: the database’s clock decides, whatever the clock of who asks says', async (t) => {
