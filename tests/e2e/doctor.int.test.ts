@@ -49,7 +49,7 @@ test.serial('DG-5: on a healthy machine every check passes, in under 5 s', async
   const { exit, ok, checks, of, ms } = told
   t.deepEqual([exit, ok, checks.filter((each) => !each.ok)], [0, true, []])
   t.deepEqual(Object.keys(codesOf({ checks })), [
-    ...['clock', 'keychain', 'identity', 'daemon', 'policy', 'transport', 'bus', 'config'],
+    ...['clock', 'keychain', 'identity', 'daemon', 'sync', 'policy', 'transport', 'bus', 'config'],
   ])
   t.true(ms < 5_000, `${ms} ms`)
   t.log(`${Math.round(ms)} ms, of which ${checks.map(({ check, ms: each }) => `${check} ${each}`).join(', ')}`)
@@ -111,12 +111,12 @@ test.serial('DG-1: a failed check is exit code 3, and the others are asked all t
   t.deepEqual([exit, ok], [3, false])
   t.deepEqual(codesOf({ checks }), {
     ...{ clock: null, keychain: null, identity: null, policy: null, transport: null, config: null },
-    ...{ daemon: 'daemon_unreachable', bus: 'daemon_unreachable' },
+    ...{ daemon: 'daemon_unreachable', sync: 'daemon_unreachable', bus: 'daemon_unreachable' },
   })
   const people = await machine.lf(['gateway', 'doctor'])
   t.is(people.code, 3)
   t.regex(people.stdout, /\n✗ daemon +daemon_unreachable: .*`lf gateway serve`/)
-  t.is(people.stdout.trimEnd().split('\n').length, 9, 'one line a check, and how many failed')
+  t.is(people.stdout.trimEnd().split('\n').length, 10, 'one line a check, and how many failed')
 })
 
 test.serial('DG-2: what is wrong has a registered code, and says what to do', async (t) => {

@@ -70,6 +70,18 @@ test('what is no text is compared as JSON, and what is deleted or unknown is sai
   t.regex(whole.join('\n'), /\nBase {7}not kept any more/)
 })
 
+test('one that no answer has room for is not shown as deleted, and can be decided all the same', (t) => {
+  const sides = [sideOf('a', null), sideOf('b', null)]
+  const large = only({ omitted: true, base: { value: null }, sides })
+  const lines = [
+    ...describeConflict(large, output, { now }),
+    ...writtenLines(large, winnerOf(large, { take: 1 }), output),
+  ].join('\n')
+  t.is(lines.match(/\n {6}too large to be shown/g)?.length, 4)
+  t.notRegex(lines, /deleted/)
+  t.true(writtenLines(large, winnerOf(large, { value: 'mine' }), output).includes('      mine'))
+})
+
 test('the list says how to end each conflict, and that none is open', (t) => {
   t.regex(commandsOf(only({})).join(''), new RegExp(`lf gateway sync resolve ${id('c')} --take 1\\|2\\|base`))
   t.regex(commandsOf(only({ base: null })).join(''), /--take 1\|2`/, 'no base where none is kept')
@@ -95,7 +107,10 @@ test('nothing that another machine wrote acts upon a terminal, coloured or not',
     ...{ object: hostile, path: hostile, base: { value: hostile } },
     sides: [{ ...sideOf('a', { [hostile]: hostile }), device_name: hostile }, sideOf('b', hostile)],
   })
-  for (const line of [...describeConflict(conflict, output, { now }), ...writtenLines(conflict, hostile, output)])
+  for (const line of [
+    ...describeConflict(conflict, output, { now }),
+    ...writtenLines(conflict, winnerOf(conflict, { value: hostile }), output),
+  ])
     t.notRegex(line, /[\p{Cc}\p{Bidi_Control}]/u, line)
   for (const line of describeConflict(conflict, coloured, { now }))
     t.false(line.includes('a\u001b'), 'colours of its own are none of ours')

@@ -9,7 +9,7 @@ const now = Date.parse('2026-11-21T10:00:00Z')
 const output = createOutput({ json: false, colours: false, results: 1 })
 const well = {
   ...{ gateway_status: 'connected', code: null, epoch: 1, pending: 0, oldest_at: null, in_flight: 0, set_aside: [] },
-  ...{ conflicts: 0, cursors: {}, diverged: [], leader: { held: false, waiting: 0 }, last_push_at: null },
+  ...{ conflicts: 0, cursors: {}, diverged: [], leader: { held: false, waiting: false }, last_push_at: null },
   ...{ last_pull_at: now - 5_000, last_code: null },
 }
 const told = (members: Partial<SyncReport>): string =>
@@ -42,8 +42,8 @@ test('what keeps a machine’s edits is told by its code, with what to do', (t) 
   t.regex(set, /`lf gateway objects discard agent_config 'x y'`/)
   t.regex(told({ conflicts: 2 }), /\nConflicts {2}2: `lf gateway sync status --conflicts`\n/)
   t.regex(told({ diverged: ['policy'] }), /\nDiverged {3}policy: sync_diverged: /)
-  t.regex(told({ leader: { held: true, waiting: 0 } }), /\nLeader {5}this machine/)
-  t.regex(told({ leader: { held: false, waiting: 1 } }), /\nLeader {5}another machine: 1 edit wait/)
+  t.regex(told({ leader: { held: true, waiting: false } }), /\nLeader {5}this machine/)
+  t.regex(told({ leader: { held: false, waiting: true } }), /\nLeader {5}another machine: edits wait/)
 })
 
 test('what was sent, pulled or would go is told in numbers and names, never by what it says', (t) => {

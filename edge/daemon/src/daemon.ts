@@ -31,6 +31,8 @@ import { daemonVersion } from './version.ts'
 
 /** How long an orderly stop waits for the receipt of its own event. */
 const stopReceiptMs = 2_000
+/** How long a pull that a program asks for by HTTP is waited for, milliseconds. */
+const pagePullMs = 15_000
 /** How often it is looked whether the state folder is still there, milliseconds. */
 const folderLookMs = 1_000
 
@@ -237,6 +239,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
     identity: () => describeIdentity(changes.identity()),
     obstacle: presence.obstacle,
     pending: () => outbox.status().open + sync.pending(),
+    pull: () => methods['sync.pull']({ timeout_ms: pagePullMs }, AbortSignal.timeout(pagePullMs)),
   })
   const machine = await serveMachine(options, bind, { methods, pages })
   binds = [machine.http.address]

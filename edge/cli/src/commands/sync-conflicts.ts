@@ -94,7 +94,7 @@ export const resolveConflict = (context: Context, given: ResolveArguments): Prom
     if (conflict.closed_at !== null) throw new CodedError('conflict_closed', conflict.id)
     const chosen = winnerOf(conflict, decision)
     if ('value' in decision) refuseSecrets({ [conflict.path]: decision.value })
-    const written = writtenLines(conflict, chosen.value, output)
+    const written = writtenLines(conflict, chosen, output)
     if (given.dryRun) {
       output.result({ ok: true, resolution_id: null, conflict, value: chosen.value }, [
         ...describeConflict(conflict, output, shownHere(context)),

@@ -7,8 +7,10 @@ import {
   judgeConfig,
   judgeDaemon,
   judgeIdentity,
+  judgeSync,
   judgeTransport,
   reachGateway,
+  syncReportOf,
   type Verdict,
 } from '@lenserfight/daemon/checks'
 import type { Context } from '../context.ts'
@@ -52,6 +54,12 @@ const checkTransport = async (
 const checkBus = async ({ askDaemon }: Facts, deadlineMs: number): Promise<Verdict> =>
   judgeBus(await askDaemon((daemon) => daemon.request('canary', { timeout_ms: Math.round(deadlineMs * 0.9) })))
 
+/** The sync as the daemon tells it (DG-4); without one, as the daemon's own check. */
+const checkSync = async ({ askDaemon, daemon }: Facts): Promise<Verdict> => {
+  const [status, report] = await Promise.all([daemon(), askDaemon((each) => each.request('sync.status', {}))])
+  return judgeSync(syncReportOf(report), { now: Date.now(), since: Number(status.since) })
+}
+
 /** All that the doctor asks, each question by itself; what several of them rest on is found out once. */
 export const checksOf = (context: Context, deadlineMs: number): readonly Check[] => {
   let known: Facts | undefined
@@ -88,6 +96,7 @@ export const checksOf = (context: Context, deadlineMs: number): readonly Check[]
       },
     },
     { name: 'daemon', late: 'daemon_unreachable', ask: async () => judgeDaemon(await facts().daemon()) },
+    { name: 'sync', late: 'daemon_unreachable', ask: () => checkSync(facts()) },
     { name: 'policy', late: 'answer_timeout', ask: () => checkPolicy(context, hear) },
     {
       name: 'transport',

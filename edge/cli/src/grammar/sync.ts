@@ -1,5 +1,5 @@
 import type { Argv } from 'yargs'
-import { asVoid, type Choose, id as idForm, shown } from './act.ts'
+import { asVoid, type Choose, id as idForm, seconds, shown } from './act.ts'
 
 const takeForm = (given: string): number | 'base' => {
   if (given === 'base') return given
@@ -8,9 +8,14 @@ const takeForm = (given: string): number | 'base' => {
   return Number(given)
 }
 
-const load = () => import('../commands/sync-conflicts.ts')
+const load = () => import('../commands/sync.ts')
+const loadConflicts = () => import('../commands/sync-conflicts.ts')
 const text = { type: 'string', requiresArg: true } as const
 const flag = { type: 'boolean', default: false } as const
+const waitOption = {
+  ...({ type: 'number', requiresArg: true, default: 15, coerce: seconds } as const),
+  describe: 'Seconds to wait for the gateway',
+}
 const winners = ['take', 'value', 'value-file'] as const
 
 const resolveOptions = (resolve: Argv) =>
@@ -59,16 +64,41 @@ export const syncCommands = (gateway: Argv, choose: Choose): Argv =>
             .example('$0 gateway sync status', 'what waits here, and why')
             .example('$0 gateway sync status --conflicts', 'with the commands that end each')
             .example('$0 gateway sync status --all --json', 'for programs'),
-        ({ conflicts }) =>
+        ({ conflicts, all }) =>
           choose(
-            asVoid(async (context) =>
-              conflicts ? (await load()).showConflicts(context) : (await load()).showDevices(context),
-            ),
+            asVoid(async (context) => {
+              if (conflicts) return (await loadConflicts()).showConflicts(context)
+              return all ? (await loadConflicts()).showDevices(context) : (await load()).showMachine(context)
+            }),
           ),
+      )
+      .command(
+        'pull',
+        'Take over now what changed elsewhere; the daemon does so by itself every few seconds',
+        (pull) => pull.option('wait', waitOption).example('$0 gateway sync pull', 'before you go offline'),
+        ({ wait }) => choose(asVoid(async (context) => (await load()).pull(context, wait))),
+      )
+      .command(
+        'push',
+        'Send now what was edited here; the daemon does so by itself within seconds',
+        (push) =>
+          push
+            .option('dry-run', { ...flag, describe: 'Show which edits would go, not what they say, and send none' })
+            .option('wait', waitOption)
+            .example('$0 gateway sync push', 'before you close the lid')
+            .example('$0 gateway sync push --dry-run', 'what would go'),
+        ({ dryRun, wait }) =>
+          choose(async (context) => {
+            if (!dryRun) return (await load()).push(context, wait)
+            await (await load()).showWaiting(context)
+            return undefined
+          }),
       )
       .command('resolve <id>', 'Decide a conflict', resolveOptions, (given) => {
         const { id, take, value, valueFile, dryRun, yes } = given
-        choose(async (context) => (await load()).resolveConflict(context, { id, take, value, valueFile, dryRun, yes }))
+        choose(async (context) =>
+          (await loadConflicts()).resolveConflict(context, { id, take, value, valueFile, dryRun, yes }),
+        )
       })
       .command(
         'undo <resolution>',
@@ -83,8 +113,10 @@ export const syncCommands = (gateway: Argv, choose: Choose): Argv =>
               '$0 gateway sync undo 019d3c5e-77a1-7000-8000-000000000001',
               'its sides stand beside each other again',
             ),
-        ({ resolution }) => choose(asVoid(async (context) => (await load()).undoResolution(context, resolution))),
+        ({ resolution }) =>
+          choose(asVoid(async (context) => (await loadConflicts()).undoResolution(context, resolution))),
       )
       .demandCommand(1, 'Say which command.')
+      .example('$0 gateway sync status', 'what waits here, and why')
       .example('$0 gateway sync status --conflicts', 'what awaits your decision'),
   )

@@ -24,6 +24,8 @@ const Conflict = Type.Object({
   opened_at: Type.Number(),
   changed_at: Type.Number(),
   closed_at: Nullable(Type.Number()),
+  /** No answer has room for its values: they are null here, and it can be decided all the same. */
+  omitted: Type.Optional(Type.Boolean()),
   resolutions: Type.Array(Type.Object({ id: Uuid, kind: Type.Enum(['resolve', 'undo']), at: Type.Number() })),
 })
 /** Writes of one path of an object that a person has to choose between. Times are Unix milliseconds. */

@@ -26,6 +26,8 @@ const SyncStatus = Type.Object({
   unsequenced: Type.Number(),
   leader: Nullable(Type.Object({ device_id: Uuid, fence: Type.Number(), expires_at: Type.Number() })),
   devices: Type.Array(DeviceSync),
+  /** There are devices that this answer has no room for. */
+  more: Type.Optional(Type.Boolean()),
 })
 /** How far each of the account's machines has come. Times are Unix milliseconds. */
 export type SyncStatus = Static<typeof SyncStatus>

@@ -1,9 +1,10 @@
 import { lifePath } from '@lenserfight/schemas'
-import { type Output, plain, wordOf } from '../output.ts'
+import { type Output, plain } from '../output.ts'
 import type { Conflict, Conflicts, Side } from '../owner/conflicts.ts'
 import { relativeTo, timeOf } from '../times.ts'
 import { type DiffLine, diffOf, shortened } from './diff.ts'
 import { linesOfValue } from './value.ts'
+import type { Chosen } from './winner.ts'
 
 const indent = '    '
 
@@ -17,9 +18,14 @@ const paint = ({ mark, text }: DiffLine, { good, bad }: Output): string => {
   return mark === '-' ? bad(line) : line
 }
 
+type Compared = Pick<Conflict, 'base' | 'omitted'>
+
+const indented = (lines: readonly string[]): string[] => lines.map((line) => `${indent}  ${line}`)
+
 /** A value beside what it was made from; whole where that is not known. */
-const valueLines = (value: unknown, base: Conflict['base'], output: Output): string[] => {
-  if (base === null) return linesOfValue(value).map((line) => `${indent}  ${line}`)
+const valueLines = (value: unknown, { base, omitted }: Compared, output: Output): string[] => {
+  if (omitted === true) return indented(['too large to be shown'])
+  if (base === null) return indented(linesOfValue(value))
   return shortened(diffOf(linesOfValue(base.value), linesOfValue(value))).map((line) =>
     'left' in line ? output.faint(`${indent}  … ${line.left} lines as before`) : paint(line, output),
   )
@@ -32,12 +38,15 @@ export const writerOf = ({ device_id, device_name }: Side, here?: string): strin
   return device_id === here ? `${name}, this machine` : name
 }
 
-const baseLines = ({ base }: Conflict): string[] =>
-  base === null
-    ? ['Base       not kept any more: the sides are shown whole']
-    : ['Base       what each side had seen', ...linesOfValue(base.value).map((line) => `${indent}  ${line}`)]
+const baseLines = ({ base, omitted }: Conflict): string[] => {
+  if (base === null) return ['Base       not kept any more: the sides are shown whole']
+  return [
+    'Base       what each side had seen',
+    ...indented(omitted === true ? ['too large to be shown'] : linesOfValue(base.value)),
+  ]
+}
 
-/** Where a conflict that is not open came to. */
+/** What became of a conflict that is not open. */
 const endOf = ({ closed_at, resolutions }: Conflict, now: number): string[] => {
   if (closed_at === null) return []
   const last = resolutions.at(-1)
@@ -58,7 +67,7 @@ export const describeConflict = (
   output: Output,
   { here, now = Date.now() }: Shown = {},
 ): string[] => {
-  const { id, object, path, sides, base, opened_at } = conflict
+  const { id, object, path, sides, opened_at } = conflict
   return [
     `Conflict   ${id}`,
     `Object     ${plain(conflict.class)} ${plain(object)}`,
@@ -68,7 +77,7 @@ export const describeConflict = (
     ...baseLines(conflict),
     ...sides.flatMap((side, index) => [
       `${`Side ${index + 1}`.padEnd(11)}${writerOf(side, here)}`,
-      ...valueLines(side.value, base, output),
+      ...valueLines(side.value, conflict, output),
     ]),
   ]
 }
@@ -96,7 +105,9 @@ export const conflictLines = ({ conflicts, more }: Conflicts, output: Output, sh
 }
 
 /** What a resolution writes, beside what the object said before the sides parted. */
-export const writtenLines = (conflict: Conflict, value: unknown, output: Output): string[] => [
-  `Written    ${plain(conflict.class)} ${wordOf(conflict.object)}, ${pathWords(conflict.path)}`,
-  ...valueLines(value, conflict.base, output),
+export const writtenLines = (conflict: Conflict, { winner, value }: Chosen, output: Output): string[] => [
+  `Written    ${plain(conflict.class)} ${plain(conflict.object)}, ${pathWords(conflict.path)}`,
+  ...('value' in winner && conflict.omitted === true
+    ? indented(linesOfValue(value))
+    : valueLines(value, conflict, output)),
 ]

@@ -49,6 +49,7 @@ export const devicesLines = (status: SyncStatus, output: Output, now = Date.now(
     `Conflicts  ${conflicts === 0 ? 'none' : `${conflicts} open: \`lf gateway sync status --conflicts\``}`,
     leaderLine(status, now),
     ...(devices.length === 0 ? ['No devices.'] : tableOf([header, ...devices.map((each) => rowOf(each, output, now))])),
+    ...(status.more === true ? ['… and more.'] : []),
     ...meaningsOf(devices),
   ]
 }

@@ -18,9 +18,7 @@ const waitingOf = ({ pending, oldest_at, in_flight }: SyncReport, now: number): 
 
 const leaderOf = ({ leader: { held, waiting } }: SyncReport): string => {
   if (held) return 'this machine: it may send what one machine alone sends'
-  return waiting === 0
-    ? 'not this machine, nor need it be'
-    : `another machine: ${edits(waiting)} wait for this one’s turn`
+  return waiting ? 'another machine: edits wait for this one’s turn' : 'not this machine, nor need it be'
 }
 
 const seen = (at: number | null, now: number): string => (at === null ? 'not yet' : relativeTo(at / 1000, now))

@@ -7,7 +7,7 @@ const minutes = (count: number): number => now - count * 60_000
 const moment = { now, since: minutes(60) }
 const well: SyncReport = syncReportOf({
   ...{ gateway_status: 'connected', code: null, epoch: 1, pending: 0, oldest_at: null, in_flight: 0, set_aside: [] },
-  ...{ conflicts: 0, cursors: {}, diverged: [], leader: { held: false, waiting: 0 }, last_push_at: null },
+  ...{ conflicts: 0, cursors: {}, diverged: [], leader: { held: false, waiting: false }, last_push_at: null },
   ...{ last_pull_at: now - 5_000, last_code: null },
 })
 const judge = (members: Partial<SyncReport>, at = moment) => judgeSync({ ...well, ...members }, at)
@@ -30,7 +30,9 @@ test('what is refused, missed, stuck or different has its code, and what to do',
   t.is(codeOf({ set_aside: [refused] }), 'object_limit')
   t.is(codeOf({ set_aside: [{ ...refused, code: 'a_later_one' }] }), 'invalid_object', 'a code of a later gateway')
   t.is(codeOf({ last_pull_at: minutes(3) }), 'answer_timeout')
-  t.is(codeOf({ last_pull_at: minutes(3), code: 'gateway_unreachable' }), 'gateway_unreachable')
+  t.is(codeOf({ code: 'gateway_unreachable' }), 'gateway_unreachable', 'however short')
+  t.is(codeOf({ code: 'workspace_paused' }), null, 'that keeps runs alone')
+  t.is(codeOf({ last_pull_at: minutes(3), code: 'workspace_paused' }), 'answer_timeout')
   t.is(codeOf({ last_pull_at: minutes(3), last_code: 'unavailable' }), 'unavailable')
   t.is(codeOf({ last_pull_at: null, code: 'device_pending' }, { now, since: now - 1_000 }), 'device_pending')
   t.is(codeOf({ pending: 1, oldest_at: minutes(2), last_code: 'rate_limited' }), 'rate_limited')
@@ -46,9 +48,9 @@ test('a conflict, and edits that wait for their turn, are told and are no failur
     return verdict.ok ? verdict.warning : undefined
   }
   t.regex(warningOf({ conflicts: 1 }) ?? '', /^1 conflict awaits your decision: `lf gateway sync status --conflicts`$/)
-  const waiting = { pending: 2, oldest_at: minutes(5), leader: { held: false, waiting: 2 } }
-  t.regex(warningOf(waiting) ?? '', /2 edits wait/)
-  t.is(codeOf({ ...waiting, pending: 3 }), 'answer_timeout', 'one of them waits for nothing')
+  const waiting = { pending: 2, oldest_at: minutes(5), leader: { held: false, waiting: true } }
+  t.regex(warningOf(waiting) ?? '', /^edits wait until another machine/)
+  t.is(codeOf({ ...waiting, last_code: 'rate_limited' }), 'rate_limited', 'that is no turn that it waits for')
 })
 
 test('what is no report is not judged', (t) => {

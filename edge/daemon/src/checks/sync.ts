@@ -27,8 +27,8 @@ export const SyncReport = Type.Object({
   conflicts: Type.Number(),
   /** Classes whose objects differ from the gateway's although all was pulled. */
   diverged: Type.Array(Type.String()),
-  /** Of what one machine alone may send: whether this is it, and how many edits wait until it is. */
-  leader: Type.Object({ held: Type.Boolean(), waiting: Type.Number() }),
+  /** Of what one machine alone may send: whether this is it, and whether edits wait until it is. */
+  leader: Type.Object({ held: Type.Boolean(), waiting: Type.Boolean() }),
   last_push_at: Time,
   last_pull_at: Time,
   last_code: Code,
@@ -49,19 +49,27 @@ const setAsideFix =
 
 /** What keeps it, as it said last. */
 const obstacleOf = ({ code, last_code }: SyncReport): ReasonCode => {
-  const known = [code, last_code].find(isReasonCode)
+  const known = [code === 'workspace_paused' ? null : code, last_code].find(isReasonCode)
   return known ?? 'answer_timeout'
 }
 
 const spanSince = (at: number, now: number): string => spanOf((now - at) / 1000)
 
+/** Whether something keeps the daemon from the gateway; a pause keeps runs alone. */
+const isKept = ({ code }: SyncReport): boolean => code !== null && code !== 'workspace_paused'
+
 /** Whether nothing was pulled for too long, by a daemon that had the time. */
-const isSilent = ({ last_pull_at: at, code }: SyncReport, { now, since }: Moment): boolean =>
-  now - Math.max(at ?? 0, since) > lateMs || (code !== null && (at ?? 0) < since)
+const isSilent = ({ last_pull_at: at }: SyncReport, { now, since }: Moment): boolean =>
+  now - Math.max(at ?? 0, since) > lateMs
 
 /** Edits of what another machine may send just now wait for nothing that is wrong. */
-const isStuck = ({ pending, oldest_at: at, leader }: SyncReport, { now }: Moment): boolean =>
-  pending > leader.waiting && at !== null && now - at > lateMs
+const awaitsTurn = ({ pending, leader, last_code }: SyncReport): boolean =>
+  pending > 0 && leader.waiting && (last_code === null || last_code === 'not_leader')
+
+const isStuck = (report: SyncReport, { now }: Moment): boolean => {
+  const { pending, oldest_at: at } = report
+  return pending > 0 && !awaitsTurn(report) && at !== null && now - at > lateMs
+}
 
 export interface Moment {
   /** Milliseconds since 1970. */
@@ -70,12 +78,13 @@ export interface Moment {
   readonly since: number
 }
 
-const warningOf = ({ conflicts, leader }: SyncReport): string | undefined => {
+const warningOf = (report: SyncReport): string | undefined => {
+  const { conflicts } = report
   if (conflicts > 0) {
     const open = conflicts === 1 ? '1 conflict awaits' : `${conflicts} conflicts await`
     return `${open} your decision: \`lf gateway sync status --conflicts\``
   }
-  return leader.waiting > 0 ? `${leader.waiting} edits wait until this machine may send them` : undefined
+  return awaitsTurn(report) ? 'edits wait until another machine has sent its own' : undefined
 }
 
 /** The sync by the daemon's own report: that nothing is refused, stuck, missed or different (DG-4). Pure. */
@@ -88,6 +97,8 @@ export const judgeSync = (report: SyncReport, moment: Moment): Verdict => {
     const others = set_aside.length === 1 ? '' : ` and ${set_aside.length - 1} more`
     return { ok: false, code, detail: `set aside: ${first.class} ${first.object}${others}`, fix: setAsideFix, data }
   }
+  // Said by its code alone: other checks say more of it.
+  if (isKept(report)) return { ok: false, code: obstacleOf(report), data }
   if (isSilent(report, moment)) {
     const detail = last_pull_at === null ? undefined : `nothing was pulled for ${spanSince(last_pull_at, moment.now)}`
     return { ok: false, code: obstacleOf(report), detail, data }

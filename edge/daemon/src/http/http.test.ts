@@ -4,16 +4,20 @@ import { request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { CodedError } from '@lenserfight/schemas'
 import test, { type ExecutionContext } from 'ava'
 import { isLoopback, resolveBind } from './bind.ts'
 import { createPages } from './pages.ts'
 import { httpLimits, serveHttp } from './server.ts'
 import { createPageToken } from './token.ts'
 
+/** What the next pulls come to. */
+const pulls: (() => Promise<Record<string, unknown>>)[] = []
 const pages = createPages({
   identity: () => ({ device_id: 'LTG-CANARY-device' }),
   obstacle: () => 'device_revoked',
   pending: () => 3,
+  pull: () => pulls.shift()?.() ?? Promise.resolve({ rows: 1, objects: 1, done: true }),
 })
 const newToken = () => {
   const file = join(mkdtempSync(join(tmpdir(), 'lf-http-')), 'daemon.token')
@@ -114,6 +118,58 @@ test('with the token pages are read, and nothing else is there', async (t) => {
     t.is((await get(port, '/outbox', { headers, method })).status, 405, method)
   const body = { body: 'x', headers: { ...headers, 'content-length': 1 } }
   t.is((await get(port, '/outbox', body)).status, 400)
+})
+
+test.serial('with the token objects are pulled, by POST alone and without a body', async (t) => {
+  const { port, headers } = await serve(t)
+  const pull = (more: object = {}) => get(port, '/sync/pull', { method: 'POST', headers, ...more })
+  const got = await pull()
+  t.deepEqual([got.status, JSON.parse(got.text)], [200, { rows: 1, objects: 1, done: true }])
+  t.is((await pull({ headers: { ...headers, 'content-length': 0 } })).status, 200)
+  t.is((await pull({ body: 'x', headers: { ...headers, 'content-length': 1 } })).status, 400)
+  t.is((await pull({ headers: {} })).status, 401)
+  t.is((await pull({ headers: { ...headers, origin: `http://127.0.0.1:${port}` } })).status, 403)
+  for (const [path, method, allow] of [
+    ['/sync/pull', 'GET', 'POST'],
+    ['/sync/pull', 'HEAD', 'POST'],
+    ['/sync/pull', 'PUT', 'GET, HEAD, POST'],
+    ['/healthz', 'POST', 'GET, HEAD'],
+    ['/identity', 'POST', 'GET, HEAD'],
+  ] as const) {
+    const { status, headers: said } = await get(port, path, { method, headers })
+    t.deepEqual([status, said.allow], [405, allow], `${method} ${path}`)
+  }
+  t.is((await get(port, '/sync/push', { method: 'POST', headers })).status, 404)
+  t.is((await get(port, '/healthz', { method: 'POST' })).status, 401, 'what there is, is not told by that either')
+})
+
+test.serial('a pull that fails says why, by its code, and nothing else', async (t) => {
+  const { port, headers } = await serve(t)
+  const failures = [new CodedError('gateway_unreachable'), new TypeError('LTG-CANARY')]
+  pulls.push(...failures.map((failure) => () => Promise.reject(failure)))
+  for (const [status, code] of [
+    [503, 'gateway_unreachable'],
+    [500, 'internal_error'],
+  ] as const) {
+    const got = await get(port, '/sync/pull', { method: 'POST', headers })
+    t.deepEqual([got.status, JSON.parse(got.text).code], [status, code])
+    t.false(got.text.includes('LTG-CANARY'))
+  }
+})
+
+test('who asks for a pull while one is under way is told what comes of that one', async (t) => {
+  const asked: ((result: Record<string, unknown>) => void)[] = []
+  const pull = () => new Promise<Record<string, unknown>>((resolve) => asked.push(resolve))
+  const shown = { identity: () => ({ device_id: '' }), obstacle: () => undefined, pending: () => 0, pull }
+  const act = createPages(shown).actions['/sync/pull'] as () => Promise<unknown>
+  const both = [act(), act()]
+  t.is(asked.length, 1)
+  asked[0]?.({ rows: 1 })
+  t.deepEqual(await Promise.all(both), [{ rows: 1 }, { rows: 1 }])
+  const next = act()
+  t.is(asked.length, 2, 'the next is one of its own')
+  asked[1]?.({ rows: 2 })
+  t.deepEqual(await next, { rows: 2 })
 })
 
 test('another user of this machine learns that a daemon lives, and nothing else', async (t) => {

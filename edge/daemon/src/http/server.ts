@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { type AddressInfo, isIPv6 } from 'node:net'
-import { CodedError, reasonOf } from '@lenserfight/schemas'
+import { CodedError, type ReasonCode, reasonOf } from '@lenserfight/schemas'
 import { isLoopback } from './bind.ts'
 import type { PageToken } from './token.ts'
 
@@ -14,6 +14,8 @@ export const httpLimits = {
 } as const
 
 type Page = () => Readonly<Record<string, unknown>>
+/** @throws CodedError why it was not done */
+type Action = () => Promise<Readonly<Record<string, unknown>>>
 
 /** What is told at a path, and to whom. */
 export interface Pages {
@@ -21,6 +23,8 @@ export interface Pages {
   readonly everybodys: Readonly<Record<string, Page>>
   /** To those that show the token. */
   readonly owners: Readonly<Record<string, Page>>
+  /** What those that show the token have done, by POST without a body. */
+  readonly actions: Readonly<Record<string, Action>>
 }
 
 /** What is served, and who is told all of it. */
@@ -43,16 +47,28 @@ const headers = {
   'cross-origin-resource-policy': 'same-origin',
 } as const
 
+interface Failure {
+  readonly code: ReasonCode
+  readonly detail?: string | undefined
+}
+
 const reply = (response: ServerResponse, status: number, value: object): void => {
   const text = `${JSON.stringify(value)}\n`
   response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(text) })
   response.end(response.req.method === 'HEAD' ? undefined : text)
 }
 
+const replyFailure = (response: ServerResponse, status: number, { code, detail }: Failure): void =>
+  reply(response, status, {
+    ...{ ok: false, code, message: reasonOf(code).message },
+    ...(detail === undefined ? {} : { detail }),
+  })
+
 const refuse = (response: ServerResponse, status: number, detail: string): void => {
   response.setHeader('connection', 'close')
   if (status === 401) response.setHeader('www-authenticate', 'Bearer')
-  reply(response, status, { ok: false, code: 'usage', message: reasonOf('usage').message, detail })
+  if (status === 405) response.setHeader('allow', detail.replace('only ', ''))
+  replyFailure(response, status, { code: 'usage', detail })
 }
 
 const hostOf = (address: string): string => (isIPv6(address) ? `[${address}]` : address)
@@ -60,6 +76,9 @@ const hostOf = (address: string): string => (isIPv6(address) ? `[${address}]` : 
 /** A page that a browser loaded from elsewhere reaches this listener under a name of its own (DNS rebinding). */
 const isOwnHost = ({ headers: { host = '' } }: IncomingMessage, { address, port }: AddressInfo): boolean =>
   [hostOf(address), '127.0.0.1', '[::1]', 'localhost'].some((name) => host.toLowerCase() === `${name}:${port}`)
+
+/** Methods that something may be asked for with. */
+const methods = ['GET', 'HEAD', 'POST']
 
 const hasBody = ({ headers: { 'content-length': length, 'transfer-encoding': encoding } }: IncomingMessage): boolean =>
   encoding !== undefined || (length !== undefined && length !== '0')
@@ -76,20 +95,36 @@ const objectionTo = (
 ): [number, string] | undefined => {
   if (!isOwnHost(request, own)) return [403, 'the Host header is not this listener’s']
   if (isOfWebPage(request)) return [403, 'no web page is answered']
-  if (request.method !== 'GET' && request.method !== 'HEAD') return [405, 'only GET']
+  const { url = '', method = '' } = request
+  if (!methods.includes(method)) return [405, 'only GET, HEAD, POST']
   if (hasBody(request)) return [400, 'a request has no body']
-  const { url = '' } = request
-  if (Object.hasOwn(pages.everybodys, url)) return undefined
+  const isRead = method !== 'POST'
+  if (isRead && Object.hasOwn(pages.everybodys, url)) return undefined
   // Told before whether there is such a page: without the token there is one.
   if (!token.isIn(request.headers.authorization)) return [401, 'it takes the token in the daemon’s state folder']
-  return Object.hasOwn(pages.owners, url) ? undefined : [404, 'there is no such page']
+  const isPage = Object.hasOwn(pages.owners, url) || Object.hasOwn(pages.everybodys, url)
+  const isAction = Object.hasOwn(pages.actions, url)
+  if (!isPage && !isAction) return [404, 'there is no such page']
+  if (isRead) return isPage ? undefined : [405, 'only POST']
+  return isAction ? undefined : [405, 'only GET, HEAD']
+}
+
+const act = async (response: ServerResponse, action: Action): Promise<void> => {
+  try {
+    reply(response, 200, await action())
+  } catch (error) {
+    const isCoded = error instanceof CodedError
+    replyFailure(response, isCoded ? 503 : 500, isCoded ? error : { code: 'internal_error' })
+  }
 }
 
 const answer = (served: Served, own: AddressInfo, request: IncomingMessage, response: ServerResponse): void => {
   const objection = objectionTo(served, own, request)
-  const { everybodys, owners } = served.pages
-  if (objection === undefined) reply(response, 200, ({ ...owners, ...everybodys }[request.url ?? ''] as Page)())
-  else refuse(response, ...objection)
+  const { everybodys, owners, actions } = served.pages
+  const { url = '' } = request
+  if (objection !== undefined) refuse(response, ...objection)
+  else if (request.method === 'POST') void act(response, actions[url] as Action)
+  else reply(response, 200, ({ ...owners, ...everybodys }[url] as Page)())
 }
 
 const listen = (server: Server, host: string, port: number): Promise<AddressInfo> =>
@@ -105,8 +140,8 @@ const listen = (server: Server, host: string, port: number): Promise<AddressInfo
   })
 
 /**
- * Serves pages to programs of this machine: over loopback alone, read-only, never to a web page of elsewhere, and to
- * programs of other users nothing but `everybodys`.
+ * Serves pages to programs of this machine: over loopback alone, never to a web page of elsewhere, and to programs of
+ * other users nothing but `everybodys`. Nothing is changed but by POST, and by whoever shows the token.
  * @param bind an address that `resolveBind` gave
  * @param port 0 picks a free one
  * @throws CodedError `port_in_use`, `config_invalid`, `public_bind_forbidden`
