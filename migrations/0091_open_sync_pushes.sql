@@ -75,36 +75,43 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_mergejoin = off
 AS $$
+DECLARE
+  v_entries devices.sync_entry[];
 BEGIN
   PERFORM FROM devices.peer_leases l
     WHERE l.lease_kind = 'sync_flush'
       AND l.lenser_id IN (SELECT i.lenser_id FROM unnest(p_items) i WHERE (i.parts).body ? 'fence')
     ORDER BY l.lenser_id FOR SHARE;
-  RETURN ARRAY(
-    SELECT ROW(row_number() OVER (ORDER BY i.place, e.ordinality), i.idx, e.ordinality - 1, i.lenser_id, (i.parts).kid,
-               n.class, n.object, n.actor, (n.clock ->> n.actor)::bigint, n.clock, devices.fn_b64url_decode(n.prev), n.paths,
-               NULL, NULL,
+  -- Taken out of the envelopes first: no row of an entry carries its envelope along.
+  WITH pushes AS MATERIALIZED (
+    SELECT i.place, i.idx, i.lenser_id, i.stored_at, (i.parts).kid AS kid, (i.parts).body -> 'entries' AS entries,
+           ((i.parts).body ->> 'fence')::bigint AS fence
+      FROM unnest(p_items) WITH ORDINALITY
+        AS i (idx, parts, lenser_id, trust_level, earlier_level, stored_at, step, outcome, run_id, key_number, is_forked, place)
+  )
+  SELECT array_agg(ROW(p.place * 1000000 + e.ordinality, p.idx, e.ordinality - 1, p.lenser_id, p.kid,
+               n.class, n.object, n.actor, (n.clock ->> n.actor)::bigint, n.clock, devices.fn_b64url_decode(n.prev),
+               e.said -> 'paths', NULL, NULL,
                CASE
                  WHEN c.class IS NULL THEN 'unknown_class'
                  WHEN c.authority = 'cloud' THEN 'cloud_authoritative'
                  WHEN c.authority = 'local' THEN 'local_only_class'
                  WHEN NOT n.clock ? n.actor THEN 'invalid_object'
                  WHEN c.coordinated AND (
-                   l.device_id = (i.parts).kid AND l.fence = ((i.parts).body ->> 'fence')::bigint
-                   AND l.expires_at > greatest(i.stored_at, now())) IS NOT TRUE THEN 'not_leader'
+                   l.device_id = p.kid AND l.fence = p.fence AND l.expires_at > greatest(p.stored_at, now())) IS NOT TRUE
+                   THEN 'not_leader'
                END,
-               NULL)::devices.sync_entry
-      FROM unnest(p_items) WITH ORDINALITY
-        AS i (idx, parts, lenser_id, trust_level, earlier_level, stored_at, step, outcome, run_id, key_number, is_forked, place)
-      CROSS JOIN LATERAL jsonb_array_elements((i.parts).body -> 'entries') WITH ORDINALITY AS e (said, ordinality)
-      CROSS JOIN LATERAL (
-        SELECT e.said ->> 'class' AS class, e.said ->> 'object' AS object, e.said -> 'clock' AS clock,
-               -- Who edited is who signed (law 4).
-               concat((i.parts).kid, '~', e.said ->> 'incarnation') AS actor, e.said ->> 'prev' AS prev,
-               e.said -> 'paths' AS paths) n
-      LEFT JOIN devices.object_classes c ON c.class = n.class
-      LEFT JOIN devices.peer_leases l ON l.lease_kind = 'sync_flush' AND l.lenser_id = i.lenser_id AND c.coordinated
-     ORDER BY 1);
+               NULL)::devices.sync_entry ORDER BY p.place, e.ordinality)
+    INTO v_entries
+    FROM pushes p
+    CROSS JOIN LATERAL jsonb_array_elements(p.entries) WITH ORDINALITY AS e (said, ordinality)
+    CROSS JOIN LATERAL (
+      SELECT e.said ->> 'class' AS class, e.said ->> 'object' AS object, e.said -> 'clock' AS clock,
+             -- Who edited is who signed (law 4).
+             concat(p.kid, '~', e.said ->> 'incarnation') AS actor, e.said ->> 'prev' AS prev) n
+    LEFT JOIN devices.object_classes c ON c.class = n.class
+    LEFT JOIN devices.peer_leases l ON l.lease_kind = 'sync_flush' AND l.lenser_id = p.lenser_id AND c.coordinated;
+  RETURN coalesce(v_entries, '{}');
 END
 $$;
 
@@ -200,7 +207,8 @@ BEGIN
   v_entries := devices.fn_sync_limit(v_entries);
   RETURN (
     WITH named AS MATERIALIZED (
-      SELECT e.*, CASE WHEN e.code IS NULL
+      SELECT e.place, e.idx, e.entry, e.lenser_id, e.device_id, e.class, e.object, e.actor, e.n, e.code,
+             CASE WHEN e.code IS NULL
                     THEN dense_rank() OVER (ORDER BY e.code IS NOT NULL, e.lenser_id, e.class, e.object) - 1 END AS at
         FROM unnest(v_entries) e
     ), objects AS (

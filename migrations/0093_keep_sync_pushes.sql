@@ -101,12 +101,13 @@ BEGIN
     FROM unnest(p_merges) m
     JOIN links l ON (l.lenser_id, l.class, l.object) = (m.lenser_id, m.class, m.object)
    WHERE (o.lenser_id, o.class, o.object) = (m.lenser_id, m.class, m.object);
+  WITH envelopes AS MATERIALIZED (SELECT i.idx, (i.parts).digest FROM unnest(p_items) i)
   INSERT INTO devices.sync_outbox
     (lenser_id, device_id, object_class, object_id, op, payload, vclock, actor, n, link, digest)
   SELECT e.lenser_id, e.device_id, e.class, e.object,
          CASE WHEN e.paths -> '$life' = 'null' THEN 'delete' ELSE 'upsert' END,
-         e.paths, e.clock, e.actor, e.n, e.link, (i.parts).digest
-    FROM unnest(p_entries) e JOIN unnest(p_items) i ON i.idx = e.idx
+         e.paths, e.clock, e.actor, e.n, e.link, i.digest
+    FROM unnest(p_entries) e JOIN envelopes i ON i.idx = e.idx
    WHERE e.status = 'applied'
    ORDER BY e.place;
   DELETE FROM devices.sync_objects o

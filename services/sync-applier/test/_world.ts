@@ -1,39 +1,18 @@
 import type { AddressedReceipt, Change as Notice } from '@lenserfight/bus'
 import { createPool, type Pool } from '@lenserfight/db'
-import {
-  encodeBase64Url,
-  envelopeDigest,
-  generateKeyPair,
-  type KeyPair,
-  newUuidV7,
-  signEnvelope,
-} from '@lenserfight/envelope'
+import { encodeBase64Url, envelopeDigest, generateKeyPair, newUuidV7, signEnvelope } from '@lenserfight/envelope'
 import { createLogger } from '@lenserfight/runtime'
 import type { SyncEntry } from '@lenserfight/schemas'
-import {
-  actorOf,
-  apply,
-  type Change,
-  edit,
-  emptyState,
-  entryOf,
-  join,
-  linkOf,
-  type ObjectName,
-  type ObjectState,
-} from '@lenserfight/sync'
+import type { ObjectName, ObjectState } from '@lenserfight/sync'
 import { nextCounter, type TestDatabase, testPostgres } from '@lenserfight/testkit'
 import type { AppliedKind, Item } from '../src/decode.ts'
 import { createHandler } from '../src/handle.ts'
 import { createStore } from '../src/store.ts'
+import { createMachine, type Device, type Machine } from './_machine.ts'
+
+export { createMachine, type Device, type Machine } from './_machine.ts'
 
 export const gatewayId = '3f1f9d0e-6a44-4d6f-9f0c-52a1d0a6c001'
-
-export interface Device {
-  readonly id: string
-  readonly lenser: string
-  readonly keys: KeyPair
-}
 
 /** What became of one entry of a push. */
 export interface Said {
@@ -47,27 +26,6 @@ export interface Said {
 let names = 0
 const logger = createLogger({ service: 'sync-applier', level: 'silent' })
 const connect = (connection: TestDatabase['owner'], max = 4): Pool => createPool({ ...connection, max, logger })
-
-/** A machine that edits objects as its outbox would, by the merge core alone. */
-export const createMachine = (device: Device, incarnation = 1) => {
-  const states = new Map<string, ObjectState>()
-  const links = new Map<string, string>()
-  const actor = actorOf(device.id, incarnation)
-  const key = ({ class: className, object }: ObjectName) => `${className}/${object}`
-  const state = (name: ObjectName): ObjectState => states.get(key(name)) ?? emptyState
-  const absorb = (name: ObjectName, other: ObjectState): void => void states.set(key(name), join(state(name), other))
-  const write = (name: ObjectName, change: Change): SyncEntry => {
-    const delta = edit(name, state(name), { actor, prev: links.get(key(name)) ?? null }, change)
-    if (delta === undefined) throw new TypeError('nothing changes')
-    states.set(key(name), apply(state(name), delta))
-    links.set(key(name), linkOf(delta))
-    return entryOf(delta)
-  }
-  const set = (name: ObjectName, paths: Record<string, unknown>) =>
-    write(name, { paths: paths as Extract<Change, object>['paths'] })
-  return { device, actor, state, absorb, write, set }
-}
-export type Machine = ReturnType<typeof createMachine>
 
 /** A database with all migrations, the applier's own role, and real envelopes by real keys. */
 export const createWorld = async () => {

@@ -1,4 +1,6 @@
+import { createPool } from '@lenserfight/db'
 import { generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
+import { createLogger, InfrastructureError } from '@lenserfight/runtime'
 import { checkBody, limits, objectClasses, objectClassNames, pushableClasses } from '@lenserfight/schemas'
 import { actorOf, digestOf, tick } from '@lenserfight/sync'
 import test from 'ava'
@@ -302,4 +304,46 @@ test('a clock names at most so many writers', async (t) => {
   const other = await world.addMachine(machine.device.lenser)
   const entry = { ...other.set(name, { notes: 'x' }), clock: tick({}, other.actor) }
   t.like((await world.push(other, [entry]))[0], { code: 'object_too_large' })
+})
+
+/** Has each result or record of one account come to this. */
+const onInsert = async (table: string, lenser: string, does: string): Promise<void> => {
+  const name = `fn_on_${lenser.replaceAll('-', '')}`
+  await world.owner.query(
+    `CREATE FUNCTION public.${name}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN ${does}; RETURN NEW; END';
+     CREATE TRIGGER z_test BEFORE INSERT ON ${table} FOR EACH ROW WHEN (NEW.lenser_id = '${lenser}')
+       EXECUTE FUNCTION public.${name}()`,
+  )
+}
+
+test('what takes the database too long is merged in halves; what is too long by itself is held, and nothing of it kept', async (t) => {
+  const machine = await world.addMachine()
+  const { lenser } = machine.device
+  await onInsert('devices.operations', lenser, 'PERFORM pg_sleep(0.3)')
+  const logger = createLogger({ service: 'sync-applier', level: 'silent' })
+  const poolOf = (statementTimeoutMs: number) =>
+    createPool({ ...world.database.as('ltg_sync_applier'), max: 1, logger, statementTimeoutMs })
+  const items = await Promise.all(
+    Array.from({ length: 12 }, (_, n) => world.sealPush(machine.device, [machine.set(agent(`o${n}`), { name: 'x' })])),
+  )
+  const [tooShort, short] = [poolOf(200), poolOf(2500)]
+  await t.throwsAsync(world.createRig(tooShort).handle(items.slice(0, 2)), { instanceOf: InfrastructureError })
+  t.is(await world.count('devices.sync_objects WHERE lenser_id = $1', [lenser]), 0)
+  const rig = world.createRig(short)
+  await rig.handle(items)
+  t.deepEqual(
+    rig.receipts.map(({ item }) => [item.ok, item.digest]),
+    items.map(({ digest }) => [true, digest]),
+  )
+  await Promise.all([tooShort.end(), short.end()])
+})
+
+test('AU-2: where its audit record cannot be written, nothing of a push is kept', async (t) => {
+  const machine = await world.addMachine()
+  const { lenser } = machine.device
+  await onInsert('audit.pending', lenser, 'RAISE check_violation')
+  await t.throwsAsync(world.push(machine, [machine.set(agent('a'), { name: 'x' })]), { code: 'internal_error' })
+  for (const table of ['sync_objects', 'sync_changes', 'sync_outbox', 'operations']) {
+    t.is(await world.count(`devices.${table} WHERE lenser_id = $1`, [lenser]), 0, table)
+  }
 })

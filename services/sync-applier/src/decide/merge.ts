@@ -1,4 +1,12 @@
-import { checkPath, isReasonCode, lifePath, limits, type ReasonCode, type SyncEntry } from '@lenserfight/schemas'
+import {
+  checkPath,
+  classRefusal,
+  isReasonCode,
+  lifePath,
+  limits,
+  type ReasonCode,
+  type SyncEntry,
+} from '@lenserfight/schemas'
 import {
   admit,
   apply,
@@ -54,8 +62,11 @@ const checkForm = ({ class: className, paths }: Delta): string | null => {
   return null
 }
 
-/** Merges one entry into its object, or says why not: form, then rule 7, then the size of what would come of it. */
+/** Merges one entry into its object, or says why not: its class, form, then rule 7, then the size of what would come of it. */
 const mergeEntry = (piece: Workpiece, delta: Delta, linkAt: string | undefined): Said => {
+  // The database has asked the same of its own table (law 5).
+  const refusal = classRefusal(delta.class)
+  if (refusal !== null) return refused(refusal)
   const problem = checkForm(delta)
   if (problem !== null) return refused('invalid_object', problem)
   const { actor, clock } = delta
