@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { limits } from '@lenserfight/schemas'
 import { checksumOf, digestOf } from '@lenserfight/sync'
 import type { FeedPage, FeedPart, FeedRow } from './pull-result.ts'
@@ -88,7 +89,8 @@ const applyRows = (context: PageContext, cursor: Cursor, part: Rows): AppliedPar
   if (cursor.isSnapshot && isWhole) endSnapshot(context, cursor)
   const read = { ...cursor, after: part.upto, isSnapshot: cursor.isSnapshot && part.more }
   const next = isWhole ? compare(context, read, part) : read
-  context.tables.putCursor(next)
+  // Most answers bring nothing, and nothing is written for them.
+  if (!isDeepStrictEqual(next, cursor)) context.tables.putCursor(next)
   return {
     isAnew: next.isSnapshot !== read.isSnapshot,
     isFurther: part.upto > part.after,

@@ -4,7 +4,7 @@ import type { Outcome } from '../outbox/decide.ts'
 
 const Entry = Type.Union([
   Type.Object({ status: Type.Enum(['applied', 'duplicate']) }),
-  Type.Object({ code: Type.String(), detail: Type.Optional(Type.String()) }),
+  Type.Object({ code: Type.String(), detail: Type.Optional(Type.Union([Type.String(), Type.Null()])) }),
 ])
 
 /** What the gateway said of one entry of a push. */

@@ -55,7 +55,8 @@ const writtenAnew = (kept: Kept, basis: ObjectState, edits: readonly OutboxEntry
   const record = {
     ...kept.record,
     local: deltas.reduce(apply, basis),
-    incarnation: nextIncarnation(kept.record, by.now),
+    // Who never edited it is no former writer of it.
+    incarnation: edits.length + kept.record.incarnation > 0 ? nextIncarnation(kept.record, by.now) : 0,
     link: linkOfLast(deltas),
     changedAt: by.now,
   }
