@@ -72,6 +72,8 @@ BEGIN
   RETURN CASE
     WHEN (SELECT count(*) FROM jsonb_object_keys(p_state -> 'clock')) > devices.fn_limit('clockActors')
       THEN devices.fn_refusal('object_too_large', 'it would have too many writers')
+    -- What it reads is part of what is stored, and jsonb writes more.
+    WHEN octet_length(p_state::text) <= devices.fn_limit('objectBytes') THEN NULL
     WHEN devices.fn_canonical_bytes(p_state) > devices.fn_limit('objectStateBytes')
       THEN devices.fn_refusal('object_too_large', 'all that would be kept of it is too large')
     WHEN devices.fn_canonical_bytes(devices.fn_sync_view(p_state)) > devices.fn_limit('objectBytes')
