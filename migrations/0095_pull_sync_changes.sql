@@ -189,7 +189,11 @@ BEGIN
       CONTINUE;
     END IF;
     v_target := CASE WHEN v.asked = (v.w).prev AND (v.w).watermark > v.asked THEN (v.w).watermark ELSE v.head END;
-    v_portion := devices.fn_sync_portion(v.feed, v.class, v.asked, v_target, v_rows, v_bytes, v_is_first);
+    -- Most pulls find nothing: that costs no more than to see it.
+    v_portion := ROW('{}', 0, v_target);
+    IF v_target > v.asked THEN
+      v_portion := devices.fn_sync_portion(v.feed, v.class, v.asked, v_target, v_rows, v_bytes, v_is_first);
+    END IF;
     v_rows := v_rows - cardinality(v_portion.rows);
     v_bytes := v_bytes - v_portion.bytes;
     v_is_first := v_is_first AND cardinality(v_portion.rows) = 0;

@@ -267,6 +267,40 @@ test('rule 14: cursors of another epoch, or of none, are worth nothing: all is r
   t.deepEqual(objectsIn(await pull(world(), { device, epoch: null, cursors: { [agents]: 0 } })), ['one'])
 })
 
+test('rule 14: once the epoch is raised, what was given before counts for nothing, and no device holds up what is forgotten', async (t) => {
+  const { lenser, devices } = await account()
+  const [device] = devices as [string]
+  await write(lenser, ['one', 'two'])
+  await pull(world(), { device, cursors: { [agents]: 0 } })
+  const texts = await Promise.all([
+    sealed(world(), { device, cursors: { [agents]: 2 } }),
+    sealed(world(), { device, epoch: 2, cursors: { [agents]: 2 } }),
+    sealed(world(), { device, epoch: 2, cursors: { [agents]: 0 } }),
+  ])
+  const client = await world().owner.connect()
+  try {
+    await client.query('BEGIN')
+    await client.query('SET LOCAL ROLE service_role')
+    t.deepEqual((await client.query('SELECT devices.fn_epoch_raise() AS epoch')).rows, [{ epoch: 2 }])
+    await client.query('RESET ROLE')
+    const settled = await client.query('SELECT devices.fn_sync_settled($1, 2)::int AS settled', [lenser])
+    t.deepEqual(settled.rows, [{ settled: 2 }])
+    const pages = []
+    for (const text of texts) pages.push((await answer(client, [text]))[0]?.result)
+    t.deepEqual(
+      pages.map((page) => [page?.epoch, page?.classes[agents]?.code, page?.classes[agents]?.rows?.length]),
+      [
+        [2, 'resync_required', undefined],
+        [2, 'cursor_ahead', undefined],
+        [2, undefined, 2],
+      ],
+    )
+  } finally {
+    await client.query('ROLLBACK')
+    client.release()
+  }
+})
+
 test('a cursor beyond what a device was given is refused, and moves nothing', async (t) => {
   const { lenser, devices } = await account(2)
   const [device, other] = devices as [string, string]
