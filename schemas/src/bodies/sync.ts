@@ -1,7 +1,6 @@
 import Type, { type Static } from '../../typebox/index.mjs'
 import { reasonCodes } from '../codes.ts'
 import { limits } from '../limits.ts'
-import { objectIdPattern } from '../objects.ts'
 import {
   Bytes32,
   body,
@@ -21,19 +20,20 @@ const Seq = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const Epoch = Type.Integer({ minimum: 1, maximum: 1_000_000 })
 const Clock = Type.Record(Type.String({ pattern: actorPattern }), Count, {
   minProperties: 1,
-  maxProperties: limits.clockActors,
+  // More than one may name: then its entry is refused, and not all that came with it.
+  maxProperties: limits.clockActors * 4,
   additionalProperties: false,
 })
 
 /**
  * One outbox entry (sync.md, rule 6): the paths that an edit changed and the clock of it. Who edited is the envelope's device
- * under `incarnation`; `prev` is the link of that actor's edit of this object before, null for its first. Class, paths and values
+ * under `incarnation`; `prev` is the link of that actor's edit of this object before, null for its first. Names, paths and values
  * are judged entry by entry, so that one that is refused holds up no other.
  */
 export const SyncEntry = Type.Object(
   {
     class: ShortText(64),
-    object: Type.String({ pattern: objectIdPattern }),
+    object: ShortText(256),
     incarnation: Type.Integer({ minimum: 1, maximum: 999_999_999_999_999 }),
     clock: Clock,
     prev: Nullable(Bytes32),

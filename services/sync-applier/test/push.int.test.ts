@@ -88,12 +88,13 @@ test('one that is refused holds up no other, and its detail names no value', asy
     spoil('c', { __proto__x: canary }),
     { ...machine.set(agent('d'), { name: 'x' }), paths: { name: canary } },
     { ...machine.set(agent('e'), { name: 'x' }), class: 'no_such_class' },
+    { ...machine.set(agent('f'), { name: 'x' }), object: 'no name' },
     good,
     large,
   ])
   t.deepEqual(
     said.map(({ status, code }) => status ?? code),
-    [...Array(4).fill('invalid_object'), 'unknown_class', 'applied', 'applied'],
+    [...Array(4).fill('invalid_object'), 'unknown_class', 'invalid_object', 'applied', 'applied'],
   )
   t.false(JSON.stringify(said).includes(canary))
   const more = machine.set(agent('large'), { description: 'z'.repeat(2000), tags: Array(100).fill('t'.repeat(120)) })
@@ -303,7 +304,12 @@ test('a clock names at most so many writers', async (t) => {
   )
   const other = await world.addMachine(machine.device.lenser)
   const entry = { ...other.set(name, { notes: 'x' }), clock: tick({}, other.actor) }
-  t.like((await world.push(other, [entry]))[0], { code: 'object_too_large' })
+  const beside = other.set(agent('b'), { name: 'x' })
+  const said = await world.push(other, [entry, { ...entry, clock: { ...entry.clock, ...many } }, beside])
+  t.deepEqual(
+    said.map(({ status, code }) => status ?? code),
+    ['object_too_large', 'object_too_large', 'applied'],
+  )
 })
 
 /** Has each result or record of one account come to this. */
