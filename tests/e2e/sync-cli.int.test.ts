@@ -1,14 +1,16 @@
+import { spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
 import { withClient } from '@lenserfight/local'
 import type { Stack } from '@lenserfight/local/stack'
 import { testStack } from '@lenserfight/testkit/stack'
 import anyTest, { type TestFn } from 'ava'
 import { LyingBroker } from './_lying-broker.ts'
-import { Machine, type Ran, until, withSettings } from './_machine.ts'
+import { lfFile, Machine, type Ran, until, withSettings } from './_machine.ts'
 
 /** Two machines of one person's, and somebody else's: the tests are steps of one story. */
-const test = anyTest as TestFn<{ stack: Stack; line: LyingBroker; laptop: Machine; desk: Machine; stranger: Machine }>
+const test = anyTest as TestFn<{ stack: Stack; laptop: Held; desk: Held; stranger: Machine }>
 
 interface Check {
   check: string
@@ -64,9 +66,9 @@ const doctor = async (machine: Machine) => {
   return { exit: code, sync: checks.find(({ check }) => check === 'sync') as Check, checks }
 }
 
-/** A machine whose daemon reaches the broker by a line that the test can cut, and sends only what it is told to. */
+/** A machine that reaches the broker by a line that the test can cut. */
 class Held extends Machine {
-  line: LyingBroker | undefined
+  line!: LyingBroker
   constructor(stack: Stack, name: string) {
     super(stack, name)
     const file = join(this.state, 'daemon.json')
@@ -74,24 +76,27 @@ class Held extends Machine {
     writeFileSync(file, JSON.stringify({ ...timing, sync_pull_ms: 1_000, sync_flush_ms: 1_000 }), { mode: 0o600 })
   }
   override async serve(): Promise<void> {
-    const { url } = this.line as LyingBroker
+    const { url } = this.line
     withSettings(this, (settings) => settings.update('descriptor', (kept) => kept && { ...kept, url }))
     await super.serve()
+  }
+  async cut(): Promise<void> {
+    this.line.become('drop')
+    await until(async () => (await this.status()).connection !== 'connected', 'a machine is cut off')
   }
 }
 
 test.before('two machines of one person, and a stranger’s', async (t) => {
   const stack = await testStack()
   await stack.whenReady()
-  const line = await LyingBroker.start(stack.nats.port)
   const [laptop, desk, stranger] = [new Held(stack, 'laptop'), new Held(stack, 'desk'), new Machine(stack, 'eve')]
-  for (const machine of [laptop, desk]) machine.line = line
-  t.context = { stack, line, laptop, desk, stranger }
+  for (const machine of [laptop, desk]) machine.line = await LyingBroker.start(stack.nats.port)
+  t.context = { stack, laptop, desk, stranger }
   await Promise.all([laptop.enrol('ines', 'laptop'), desk.enrol('ines', 'desk'), stranger.login('eve')])
 })
 test.after.always('nothing stays', async (t) => {
   await Promise.all([t.context.laptop?.end('SIGTERM'), t.context.desk?.end('SIGTERM')])
-  await t.context.line?.stop()
+  await Promise.all([t.context.laptop?.line?.stop(), t.context.desk?.line?.stop()])
   await t.context.stack?.stop()
 })
 
@@ -133,12 +138,10 @@ test.serial(
 test.serial(
   'DG-4: doctor asks the daemon for its sync, and finds what keeps it; what waits is told, not what it says',
   async (t) => {
-    const { laptop, desk, line } = t.context
+    const { laptop, desk } = t.context
     const well = await doctor(laptop)
     t.deepEqual([well.exit, well.sync.ok, well.sync.warning], [0, true, null])
-    line.become('drop')
-    await until(async () => (await laptop.status()).connection !== 'connected', 'the laptop is cut off')
-    await until(async () => (await desk.status()).connection !== 'connected', 'the desk is cut off')
+    await Promise.all([laptop.cut(), desk.cut()])
 
     const edited = await laptop.lf(['gateway', 'objects', 'set', ...workflow, `${step}={"run":"make planted"}`])
     t.regex(
@@ -164,8 +167,8 @@ test.serial(
 test.serial(
   'SC-3: what both machines changed is a conflict that lf gateway sync status --conflicts shows, with both sides',
   async (t) => {
-    const { laptop, desk, line, stranger } = t.context
-    line.become('honest')
+    const { laptop, desk, stranger } = t.context
+    for (const machine of [laptop, desk]) machine.line.become('honest')
     for (const machine of [laptop, desk]) {
       await push(machine)
       await pull(machine)
@@ -196,10 +199,14 @@ test.serial(
 
 test.serial('every machine of the account is shown with how far it has come', async (t) => {
   const { laptop } = t.context
-  const { stdout } = await laptop.lf(['gateway', 'sync', 'status', '--all'])
-  t.regex(stdout, /\nConflicts {2}1 open/)
-  for (const name of ['laptop', 'desk'])
-    t.regex(stdout, new RegExp(`\n${name} +\\S+ +approved +.* ago +\\d+ +0 +0 +`), stdout)
+  let shown = ''
+  const isShown = (name: string): boolean => new RegExp(`\n${name} +\\S+ +approved +.* ago +\\d+ +0 +0 +`).test(shown)
+  // Each says with its next pull that nothing of its own waits any more.
+  await until(async () => {
+    shown = (await laptop.lf(['gateway', 'sync', 'status', '--all'])).stdout
+    return isShown('laptop') && isShown('desk')
+  }, 'both machines are shown')
+  t.regex(shown, /\nConflicts {2}1 open/)
 })
 
 const resolve = (machine: Machine, ...words: string[]) =>
@@ -224,45 +231,99 @@ test.serial('a dry run shows what would be written, and nobody is asked or bound
   t.deepEqual(await conflictsOf(laptop), before)
 })
 
-test.serial('SC-4: what a person decides is decided once, and is in the account’s audit chain', async (t) => {
-  const { laptop, desk, stack } = t.context
-  const done = await resolve(laptop, '--take', '2', '--yes', '--json')
-  t.is(done.code, 0, done.stderr)
-  resolutionId = (JSON.parse(done.stdout) as { resolution_id: string }).resolution_id
-  t.deepEqual(await conflictsOf(laptop), [])
-  t.deepEqual(
-    codeOf(await resolve(desk, '--take', '1', '--yes')),
-    [1, 'unknown_conflict'],
-    'beginnings are of open ones',
-  )
-  const closed = await desk.lf(['gateway', 'sync', 'resolve', conflictId, '--take', '1', '--yes'])
-  t.deepEqual(codeOf(closed), [1, 'conflict_closed'])
-  const kinds = (): Promise<string[]> =>
-    withClient(stack.owner, async (client) => {
-      const { rows } = await client.query<{ kind: string }>('SELECT event_kind AS kind FROM audit.hash_chains')
-      return rows.map(({ kind }) => kind)
-    })
-  await until(async () => (await kinds()).includes('sync_resolve'), 'its entry in the audit chain')
-  t.is((await laptop.lf(['gateway', 'audit', 'verify'])).code, 0)
-})
+test.serial(
+  'SC-4: what a person decides is written on every machine, once, and is in the account’s audit chain',
+  async (t) => {
+    const { laptop, desk, stack } = t.context
+    const done = await resolve(laptop, '--take', '2', '--yes', '--json')
+    t.is(done.code, 0, done.stderr)
+    resolutionId = (JSON.parse(done.stdout) as { resolution_id: string }).resolution_id
+    t.deepEqual(await conflictsOf(laptop), [])
+    const { sides } = (await laptop.ask<{ conflict: Conflict }>('gateway', 'sync', 'resolve', conflictId)).conflict
+    for (const machine of [laptop, desk]) {
+      await until(async () => {
+        await pull(machine)
+        return (await read(machine)).conflicts.length === 0
+      }, 'the decision arrives')
+      t.deepEqual((await read(machine)).paths[step], sides[1]?.value)
+    }
+    t.deepEqual(
+      codeOf(await resolve(desk, '--take', '1', '--yes')),
+      [1, 'unknown_conflict'],
+      'beginnings are of open ones',
+    )
+    const closed = await desk.lf(['gateway', 'sync', 'resolve', conflictId, '--take', '1', '--yes'])
+    t.deepEqual(codeOf(closed), [1, 'conflict_closed'])
+    const kinds = (): Promise<string[]> =>
+      withClient(stack.owner, async (client) => {
+        const { rows } = await client.query<{ kind: string }>('SELECT event_kind AS kind FROM audit.hash_chains')
+        return rows.map(({ kind }) => kind)
+      })
+    await until(async () => (await kinds()).includes('sync_resolve'), 'its entry in the audit chain')
+    t.is((await laptop.lf(['gateway', 'audit', 'verify'])).code, 0)
+  },
+)
+
+/** Has `lf` ask at a terminal, and answers yes once something else was done. */
+const answerAfter = async (machine: Machine, words: readonly string[], act: () => Promise<void>): Promise<string> => {
+  const child = spawn('script', ['-qec', [lfFile, ...words].join(' '), '/dev/null'], {
+    ...{ env: machine.env, cwd: machine.home },
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
+  const ended = new Promise((resolve) => child.once('close', resolve))
+  let said = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
+  try {
+    await until(async () => said.includes('Write it?'), 'the question')
+    await act()
+    child.stdin.write('y\n')
+    await ended
+    return stripVTControlCharacters(said).replaceAll('\r', '')
+  } finally {
+    child.kill('SIGKILL')
+  }
+}
 
 test.serial('what was decided is taken back, and awaits a decision as before', async (t) => {
   const { laptop, desk } = t.context
+  await desk.cut()
+  await set(desk, `${step}={"run":"make later"}`)
   const undone = await laptop.lf(['gateway', 'sync', 'undo', resolutionId])
   t.is(undone.code, 0, undone.stderr)
   t.regex(undone.stdout, /^opened again: step\/build\/body of workflow_definition nightly\./)
-  await until(async () => {
-    await pull(desk)
-    return (await read(desk)).conflicts.length === 1
-  }, 'the conflict arrives again')
-  let open: Conflict[] = []
-  await until(async () => {
-    open = await conflictsOf(desk)
-    return open.length === 1
-  }, 'it is listed again')
-  const values = open[0]?.sides.map(({ value }) => JSON.stringify(value)).sort()
+  const [open, ...others] = await conflictsOf(laptop)
+  t.deepEqual(others, [])
+  conflictId = open?.id as string
+  const values = open?.sides.map(({ value }) => JSON.stringify(value)).sort()
   t.deepEqual(values, ['{"run":"make planted"}', '{"run":"make test"}'])
+  await until(async () => {
+    await pull(laptop)
+    return (await read(laptop)).conflicts.length === 1
+  }, 'the conflict arrives again')
   t.deepEqual(codeOf(await laptop.lf(['gateway', 'sync', 'undo', resolutionId])), [1, 'unknown_resolution'], 'once')
+})
+
+test.serial('what was edited while a person decided is shown them anew, and nothing is decided of it', async (t) => {
+  const { laptop, desk } = t.context
+  const said = await answerAfter(laptop, ['gateway', 'sync', 'resolve', conflictId, '--take', '1'], async () => {
+    desk.line.become('honest')
+    await push(desk)
+    await until(async () => (await conflictsOf(laptop))[0]?.sides.length === 3, 'a third side')
+  })
+  const [before = '', after = ''] = said.split('Write it?')
+  t.deepEqual([before.includes('make later'), after.includes('make later')], [false, true], said)
+  t.regex(after, /\nSide 3 [\s\S]*\nconflict_changed: /)
+  t.is((await conflictsOf(laptop)).length, 1)
+  t.is((await resolve(laptop, '--value', '{"run":"make all"}', '--yes')).code, 0)
+  for (const machine of [laptop, desk]) {
+    await until(async () => {
+      await pull(machine)
+      return (await read(machine)).conflicts.length === 0
+    }, 'the decision arrives')
+    t.deepEqual((await read(machine)).paths[step], { run: 'make all' })
+  }
 })
 
 test.serial('what is deleted on one machine is gone on the other, and comes back from either', async (t) => {

@@ -1,7 +1,10 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { objectClassNames } from '@lenserfight/schemas'
 import test from 'ava'
 import { listOf, objectOf } from '../src/objects/answers.ts'
-import { readAssignments, readValue } from '../src/objects/assignments.ts'
+import { readAssignments, readInput, readValue, refuseTooLarge } from '../src/objects/assignments.ts'
 import { classRows, describeObject, listLines, waitLine } from '../src/objects/describe.ts'
 import { refuseSecrets } from '../src/objects/secrets.ts'
 import { createOutput } from '../src/output.ts'
@@ -54,6 +57,23 @@ test('changes come from the command line, files and standard input, each path on
   ])
     t.throws(() => assign(wrong), { code: 'usage' }, JSON.stringify(wrong))
   t.deepEqual(Object.keys(assign({ jsonFile: 'all.json', unset: ['__proto__'] })), ['name', 'temperature', '__proto__'])
+})
+
+test('what is larger than an object may be, or no text, is refused before it is sent', (t) => {
+  t.notThrows(() => refuseTooLarge({ notes: 'x'.repeat(60_000) }))
+  t.throws(() => refuseTooLarge({ notes: 'x'.repeat(70_000) }), { code: 'object_too_large' })
+  t.throws(() => refuseTooLarge({ notes: '\n'.repeat(40_000) }), { code: 'object_too_large' }, 'as it is written')
+  const folder = mkdtempSync(join(tmpdir(), 'lf-objects-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  const fileOf = (content: string | Buffer): string => {
+    const file = join(folder, 'value')
+    writeFileSync(file, content)
+    return file
+  }
+  t.is(readInput(fileOf('# Notes\n')), '# Notes\n')
+  t.throws(() => readInput(fileOf('x'.repeat(300_000))), { code: 'object_too_large' })
+  t.throws(() => readInput(fileOf(Buffer.from([0xff, 0xfe]))), { code: 'input_unreadable' })
+  t.throws(() => readInput(folder), { code: 'input_unreadable' })
 })
 
 test('what is like a secret is refused by where it is, and never quoted', (t) => {

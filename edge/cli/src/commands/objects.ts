@@ -4,7 +4,7 @@ import { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { asDaemon } from '../daemon.ts'
 import { type Listed, listOf, type ObjectView, objectOf } from '../objects/answers.ts'
-import { type Assignments, readAssignments } from '../objects/assignments.ts'
+import { type Assignments, readAssignments, refuseTooLarge } from '../objects/assignments.ts'
 import { classRows, describeObject, listLines, setAsideLines, waitLine } from '../objects/describe.ts'
 import { refuseSecrets } from '../objects/secrets.ts'
 import { plain } from '../output.ts'
@@ -87,13 +87,14 @@ export interface SetArguments extends Assignments {
 
 /**
  * `lf gateway objects set`: writes what is named; the rest stays. It is kept here at once, and sent when the gateway is there.
- * @throws CodedError `secret_in_object`, `cloud_authoritative`, `local_only_class`, `invalid_object`, and what `readAssignments` throws
+ * @throws CodedError `secret_in_object`, `object_too_large`, the daemon's refusals, and what `readAssignments` throws
  */
 export const setObject = async (context: Context, given: SetArguments): Promise<void> => {
   const name = { class: given.className, object: given.object }
   const paths = readAssignments(given)
   // Before anybody is told: a secret goes nowhere.
   refuseSecrets(paths)
+  refuseTooLarge(paths)
   await asDaemon(context, async (daemon) => {
     const before = await findObject(daemon, name)
     const after = objectOf(await daemon.request('objects.set', { ...name, paths: { ...paths } }))

@@ -3,7 +3,7 @@ import { newUuidV7 } from '@lenserfight/envelope'
 import { CodedError } from '@lenserfight/schemas'
 import type { Context } from '../context.ts'
 import { confirm } from '../devices/confirm.ts'
-import { readInput, readValue } from '../objects/assignments.ts'
+import { readInput, readValue, refuseTooLarge } from '../objects/assignments.ts'
 import { refuseSecrets } from '../objects/secrets.ts'
 import { plain } from '../output.ts'
 import { type Conflict, findConflict, listConflicts, type Resolution, resolutionOf } from '../owner/conflicts.ts'
@@ -47,6 +47,11 @@ const decisionOf = (conflict: Conflict, { take, value, valueFile }: ResolveArgum
   return text === undefined ? undefined : { value: readValue(conflict.class, conflict.path, text) }
 }
 
+const refuseValue = (paths: Readonly<Record<string, unknown>>): void => {
+  refuseSecrets(paths)
+  refuseTooLarge(paths)
+}
+
 const nameOf = ({ class: className, object, path }: Resolution): string =>
   `${plain(path)} of ${plain(className)} ${plain(object)}`
 
@@ -80,7 +85,7 @@ const look = (context: Context, conflict: Conflict): void => {
 /**
  * `lf gateway sync resolve`: shows the sides beside what they had in common, and writes what a person decided of them (SC-4). Exit
  * code 1 where the person thought better of it.
- * @throws CodedError `unknown_conflict`, `conflict_closed`, `conflict_changed`, `usage`, `secret_in_object`
+ * @throws CodedError `unknown_conflict`, `conflict_closed`, `conflict_changed`, `usage`, `secret_in_object`, `object_too_large`
  */
 export const resolveConflict = (context: Context, given: ResolveArguments): Promise<number | undefined> =>
   asOwner(context, async (owner) => {
@@ -93,7 +98,7 @@ export const resolveConflict = (context: Context, given: ResolveArguments): Prom
     }
     if (conflict.closed_at !== null) throw new CodedError('conflict_closed', conflict.id)
     const chosen = winnerOf(conflict, decision)
-    if ('value' in decision) refuseSecrets({ [conflict.path]: decision.value })
+    if ('value' in decision) refuseValue({ [conflict.path]: decision.value })
     const written = writtenLines(conflict, chosen, output)
     if (given.dryRun) {
       output.result({ ok: true, resolution_id: null, conflict, value: chosen.value }, [

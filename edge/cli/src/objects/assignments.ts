@@ -39,6 +39,14 @@ export const readValue = (className: string, path: string, text: string): unknow
   return isText ? text : json.value
 }
 
+/** No object may be larger than this as it reads, so nothing written to one. @throws CodedError `object_too_large` */
+export const refuseTooLarge = (paths: Readonly<Record<string, unknown>>): void => {
+  const bytes = Buffer.byteLength(JSON.stringify(paths))
+  if (bytes > limits.objectBytes) {
+    throw new CodedError('object_too_large', `${bytes} bytes of ${limits.objectBytes / 1024} KiB`)
+  }
+}
+
 export interface Assignments {
   readonly className: string
   /** `path=value`, `path=@file` or `path=-`. */
