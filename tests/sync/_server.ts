@@ -71,11 +71,12 @@ export const auditedPushes = async (stack: Stack, lenser: string): Promise<{ app
   return row as { applied: number; recorded: number }
 }
 
-/** Whether nothing of the gateway's is under way: nothing waits for a feed or a chain. */
+/** Whether nothing of what edges write is under way at the gateway, nor anything that waits for its chain. */
 export const isAtRest = async (stack: Stack): Promise<boolean> => {
   const [row] = await ask<{ waiting: number }>(
     stack,
-    'SELECT (SELECT count(*) FROM devices.sync_pending)::int + (SELECT count(*) FROM audit.pending)::int AS waiting',
+    `SELECT (SELECT count(*) FROM devices.sync_pending JOIN devices.object_classes c USING (class)
+              WHERE c.authority = 'both')::int + (SELECT count(*) FROM audit.pending)::int AS waiting`,
     [],
   )
   return row?.waiting === 0
