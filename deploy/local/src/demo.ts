@@ -8,6 +8,7 @@ import { readRecord } from './cleanup.mjs'
 import { copyHome } from './demo/clone.ts'
 import { check, until } from './demo/expect.ts'
 import { connectHostileDevice } from './demo/hostile-device.ts'
+import { workOffline } from './demo/offline.ts'
 import { createPerson, type Person } from './demo/person.ts'
 import { decidePolicy } from './demo/policy.ts'
 import { createReport, type Report } from './demo/report.ts'
@@ -306,15 +307,22 @@ async function demonstrate(report: Report, stop: StopRequest): Promise<void> {
   }
   const stack = await startStack({ env, dir, folder: dir, onStep })
   const home = join(dir, 'home')
-  mkdirSync(join(home, 'gateway'), { recursive: true, mode: 0o700 })
+  const laptopHome = join(dir, 'laptop')
   // A pending device looks for its approval every few seconds; somebody who watches need not wait for it.
-  // So is the clone found: with heartbeats, which come twice a minute else.
-  const timing = JSON.stringify({ pending_poll_ms: 500, heartbeat_ms: 1_000 })
-  writeFileSync(join(home, 'gateway', 'daemon.json'), timing, { mode: 0o600 })
+  // So is the clone found: with heartbeats, which come twice a minute else. And edits are gathered for some seconds.
+  const timing = JSON.stringify({
+    ...{ pending_poll_ms: 500, heartbeat_ms: 1_000, sync_flush_ms: 300, sync_pull_ms: 1_000 },
+    ...{ resend_floor_ms: 1_000, reconnect: { floor_ms: 100, first_ceiling_ms: 500, ceiling_ms: 1_000 } },
+  })
+  for (const each of [home, laptopHome]) {
+    mkdirSync(join(each, 'gateway'), { recursive: true, mode: 0o700 })
+    writeFileSync(join(each, 'gateway', 'daemon.json'), timing, { mode: 0o600 })
+  }
   // The mark has the reaper end what the person started, should the demo be killed.
   const mark = { [runMark]: readRecord(dir)?.id ?? '' }
   const machines = { ...env, childEnv: { ...env.childEnv, ...mark } }
   const person = createPerson({ env: machines, home })
+  const laptop = createPerson({ env: machines, home: laptopHome })
   const stolen = join(dir, 'stolen')
   const stranger = createPerson({ env: machines, home: stolen })
   const walk = async () => {
@@ -324,6 +332,7 @@ async function demonstrate(report: Report, stop: StopRequest): Promise<void> {
     await attest(report, world)
     await decidePolicy(report, world)
     await changeKeys(report, { person, stranger, home, stolen })
+    await workOffline(report, { person, laptop, stack })
     await attack(report, world)
     await audit(report, world)
   }
@@ -331,7 +340,7 @@ async function demonstrate(report: Report, stop: StopRequest): Promise<void> {
   try {
     await Promise.race([walk(), interrupted])
   } finally {
-    await Promise.all([person.stopAll(), stranger.stopAll()])
+    await Promise.all([person, laptop, stranger].map((each) => each.stopAll()))
     await stack.stop()
   }
 }
