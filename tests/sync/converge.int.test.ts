@@ -19,7 +19,7 @@ const editsEach = 100
 const quietAfter = [2, 5]
 
 test.before('three machines of one account, one of another', async (t) => {
-  t.timeout(120_000)
+  t.timeout(240_000)
   const stack = await testStack({ replicas: { 'sync-applier': 2 } })
   await stack.whenReady()
   const [edges, [stranger]] = await Promise.all([

@@ -35,7 +35,7 @@ const witness = `
     WHEN (NEW.object_class = '${shared}') EXECUTE FUNCTION public.fn_witness()`
 
 test.before('two machines each of two accounts', async (t) => {
-  t.timeout(120_000)
+  t.timeout(240_000)
   const stack = await testStack()
   await stack.whenReady()
   await withClient(stack.owner, (client) => client.query(witness))
@@ -173,6 +173,21 @@ test.serial(
     t.deepEqual(Object.keys(mine?.paths ?? {}).sort(), ['description', 'notes', 'template'])
   },
 )
+
+test.serial('SB-4: what the cloud decides reaches every machine, and none of them may write it', async (t) => {
+  t.timeout(120_000)
+  const { edges } = t.context
+  await edges[0].ask('gateway', 'policy', 'set', '--deny-tool', 'rm')
+  for (const edge of edges) {
+    await until(async () => {
+      const shown = await edge.get('policy', 'policy').catch(() => undefined)
+      return JSON.stringify(shown?.paths ?? {}).includes('"rm"')
+    }, `the policy at ${edge.name}`)
+    await t.throwsAsync(edge.set('policy', 'policy', { value: {} }), { code: 'cloud_authoritative' })
+    await t.throwsAsync(edge.set('byok_key', 'mine', { value: {} }), { code: 'local_only_class' })
+    await t.throwsAsync(edge.set('no_such_class', 'mine', { value: {} }), { code: 'unknown_class' })
+  }
+})
 
 test.serial('a machine whose copy went wrong notices by the checksum and mends itself', async (t) => {
   t.timeout(120_000)
