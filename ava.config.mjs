@@ -5,6 +5,7 @@ const long = [
   'tests/sessions',
   'tests/enrolment',
   'tests/e2e',
+  'tests/sync',
   'tests/load',
   'deploy/local',
   'broker-auth/test',
