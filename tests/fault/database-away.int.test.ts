@@ -6,7 +6,7 @@ import { eventually, readReadiness } from './_health.ts'
 import { readEquations, sideOf } from './equations.ts'
 
 const each = 250
-const working = ['verifier', 'verifier-2', 'trust-evaluator', 'registrar', 'broker-auth', 'audit-chain']
+const working = ['verifier', 'verifier-2', 'trust-evaluator', 'sync-applier', 'registrar', 'broker-auth', 'audit-chain']
 
 interface Outage {
   readonly how: 'stop' | 'kill9'
