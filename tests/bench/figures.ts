@@ -13,7 +13,8 @@ export interface Timed {
   readonly seconds: number
 }
 
-const rateOf = (rounds: readonly Timed[]): number =>
+/** Work a second, of all rounds together. */
+export const rateOf = (rounds: readonly Timed[]): number =>
   rounds.reduce((sum, { count }) => sum + count, 0) / rounds.reduce((sum, { seconds }) => sum + seconds, 0)
 
 /**

@@ -1,15 +1,16 @@
 /**
- * `npm run bench [-- --json] [-- --rounds N] [-- --only verifier|path|flatness]`: how fast the gateway is, as ratios measured in
+ * `npm run bench [-- --json] [-- --rounds N] [-- --only verifier|path|flatness|sync]`: how fast the gateway is, as ratios measured in
  * one run. `--attestations N` sets how full the full database is. Rounds of what is compared alternate, so that whatever else the machine does falls on both.
  */
 import { parseArgs } from 'node:util'
 import { loadSodium, type SodiumBuild } from '@lenserfight/envelope'
 import { benchFlatness } from './flatness.ts'
 import { benchPath } from './path.ts'
-import { describeFigures, describeFlatness, describePath } from './report.ts'
+import { describeFigures, describeFlatness, describePath, describeSync } from './report.ts'
+import { benchSync } from './sync-entries.ts'
 import { benchVerifier, type VerifierFigures } from './verifier.ts'
 
-const parts = ['verifier', 'path', 'flatness'] as const
+const parts = ['verifier', 'path', 'flatness', 'sync'] as const
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
@@ -67,11 +68,18 @@ const runFlatness = async () => {
   return { evaluation_flatness: figures.evaluation_flatness, flatness: figures }
 }
 
+const runSync = async () => {
+  const figures = await benchSync({ rounds, say })
+  tell(describeSync(figures))
+  return { sync_entries_per_s: figures.sync_entries_per_s, sync: figures }
+}
+
 const rounded = (_: string, value: unknown): unknown =>
   typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value
 const result = {
   ...(wanted.includes('verifier') ? await runVerifier() : {}),
   ...(wanted.includes('path') ? await runPath() : {}),
   ...(wanted.includes('flatness') ? await runFlatness() : {}),
+  ...(wanted.includes('sync') ? await runSync() : {}),
 }
 if (values.json) console.log(JSON.stringify(result, rounded))

@@ -7,6 +7,7 @@ import { testStack } from '@lenserfight/testkit/stack'
 import { type Baseline, baselineConnections, openBaseline } from './baseline.ts'
 import { type Comparison, compare, largest, type Timed } from './figures.ts'
 import { cpuByProcess } from './processes.ts'
+import { functionTimes, until } from './stack-times.ts'
 import type { Sample } from './workload.ts'
 import { attest, type BenchWorld, countTrusted, openWorld, startRuns } from './world.ts'
 
@@ -37,8 +38,6 @@ export interface PathFigures {
 const lensers = 64
 const runsEach = 64
 const baselineRunsEach = 32
-const deadlineMs = 120_000
-const pollMs = 5
 
 interface Bench {
   readonly stack: Stack
@@ -61,13 +60,6 @@ const linkedCount = async (owner: Pool): Promise<number> => {
 const isAllLinked = async (owner: Pool): Promise<boolean> => {
   const { rows } = await owner.query('SELECT EXISTS (SELECT FROM audit.pending) AS waits')
   return !(rows[0] as { waits: boolean }).waits
-}
-
-const until = async (look: () => Promise<boolean>): Promise<void> => {
-  for (const end = Date.now() + deadlineMs; !(await look()); ) {
-    if (Date.now() > end) throw new Error('the gateway does not get through')
-    await new Promise((done) => setTimeout(done, pollMs))
-  }
 }
 
 /** CPU that each process spent while something was done, microseconds. */
@@ -107,24 +99,6 @@ const runPair = async (bench: Bench): Promise<{ path: Round; plain: Round }> => 
   const samples = attest(bench.plain, plainRuns)
   const plain = await spending(bench.stack, () => bench.baseline.run(samples))
   return { path, plain }
-}
-
-/** Microseconds that PostgreSQL spent in each function itself while something was done. */
-const functionTimes = async ({ world }: Bench, work: () => Promise<unknown>): Promise<Record<string, number>> => {
-  const tell = async (value: string): Promise<void> => {
-    await world.owner.query(`ALTER SYSTEM SET track_functions = '${value}'`)
-    await world.owner.query('SELECT pg_reload_conf()')
-  }
-  const read = async (): Promise<Map<string, number>> => {
-    const { rows } = await world.owner.query(
-      `SELECT schemaname || '.' || funcname AS name, sum(self_time) * 1000 AS us FROM pg_stat_user_functions GROUP BY 1`,
-    )
-    return new Map((rows as { name: string; us: number }[]).map(({ name, us }) => [name, us]))
-  }
-  await tell('pl')
-  await work()
-  await tell('none')
-  return Object.fromEntries(await read())
 }
 
 const sumOf = (rounds: readonly Round[]): Record<string, number> => {
@@ -180,7 +154,7 @@ export const benchPath = async ({ rounds, extra, say }: PathOptions): Promise<Pa
     say('one more to see where time goes')
     const last = attest(world, await startRuns(world, runsEach))
     await until(() => isAllLinked(world.owner))
-    const times = await functionTimes(bench, () => runPath(bench, last))
+    const times = await functionTimes(world.owner, () => runPath(bench, last))
     for (const each of [world, plain]) {
       const { attested, trusted } = await countTrusted(each)
       if (attested !== trusted) throw new Error(`${attested - trusted} of ${attested} runs are not fully trusted`)

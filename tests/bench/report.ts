@@ -1,5 +1,6 @@
 import type { FlatnessFigures } from './flatness.ts'
 import type { PathFigures } from './path.ts'
+import type { SyncFigures } from './sync-entries.ts'
 import type { VerifierFigures } from './verifier.ts'
 
 const fixed = (value: number, digits = 1): string => value.toFixed(digits)
@@ -45,4 +46,14 @@ evaluation with ${figures.attestations} attestations and ${figures.recent_envelo
   ${fixed(figures.full_per_second, 0)} attestations/s; in an empty database ${fixed(figures.empty_per_second, 0)}/s
   evaluation_flatness ${fixed(figures.evaluation_flatness, 2)} (rounds ${ratios(figures.round_ratios)})
   filled in ${fixed(figures.fill_seconds, 0)} s
+`
+
+/** What merging costs, for people. */
+export const describeSync = (figures: SyncFigures): string => `
+edits of small objects (${figures.state_bytes} bytes stored), pushes of ${figures.entries_per_push}, ${figures.lensers} Lensers, fsync on: publish to signed receipt
+  ${fixed(figures.sync_entries_per_s, 0)} entries/s (rounds ${figures.round_entries_per_s.map((rate) => fixed(rate, 0)).join(' ')})
+  CPU, µs an entry, by process
+${listed(figures.cpu_us_per_entry, 16)}
+  where PostgreSQL’s goes, in functions, µs an entry
+${listed(figures.where_time_goes, 44)}
 `
