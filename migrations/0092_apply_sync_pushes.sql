@@ -110,7 +110,7 @@ DECLARE
       JOIN unnest(p_entries) e ON e.idx = (m.said ->> 'idx')::integer AND e.entry = (m.said ->> 'entry')::integer
       JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
      WHERE e.status = 'applied'
-     ORDER BY 1);
+     ORDER BY o.lenser_id, o.class, o.object);
   v_named integer := (
     SELECT count(*) FROM (SELECT DISTINCT m.lenser_id, m.class, m.object FROM unnest(v_merges) m) x);
 BEGIN

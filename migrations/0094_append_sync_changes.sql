@@ -65,8 +65,7 @@ IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  RETURN NOT EXISTS (
-    SELECT FROM jsonb_array_elements(p_state -> 'paths' -> '$life') w WHERE jsonb_typeof(w -> 'value') <> 'null');
+  RETURN NOT jsonb_path_exists(p_state, '$.paths."$life"[*].value ? (@ != null)');
 END
 $$;
 
