@@ -14,10 +14,10 @@ CREATE TYPE devices.sync_entry AS (
   actor text,
   n bigint,
   clock jsonb,
-  prev bytea,
+  prev text,
   paths jsonb,
   status text,
-  link bytea,
+  link text,
   code text,
   detail text
 );
@@ -90,7 +90,7 @@ BEGIN
         AS i (idx, parts, lenser_id, trust_level, earlier_level, stored_at, step, outcome, run_id, key_number, is_forked, place)
   )
   SELECT array_agg(ROW(p.place * 1000000 + e.ordinality, p.idx, e.ordinality - 1, p.lenser_id, p.kid,
-               n.class, n.object, n.actor, (n.clock ->> n.actor)::bigint, n.clock, devices.fn_b64url_decode(n.prev),
+               n.class, n.object, n.actor, (n.clock ->> n.actor)::bigint, n.clock, n.prev,
                e.said -> 'paths', NULL, NULL,
                CASE
                  WHEN c.class IS NULL THEN 'unknown_class'
@@ -191,7 +191,7 @@ $$;
 -- Opens pushes and locks all that they are about, until this transaction ends: {epoch, items: [{idx, device_id, entries: [{code} or
 -- {at, link_at}]}], objects: [{class, object, state, links}]}. Of what has its outcome already there is nothing to decide. `at` is
 -- the object's place; of links those of the actors that are here; link_at is the link on record under an entry's number.
-CREATE FUNCTION devices.fn_sync_open(p_envelopes text[]) RETURNS jsonb
+CREATE FUNCTION devices.fn_sync_open(p_envelopes text[]) RETURNS json
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -219,20 +219,20 @@ BEGIN
        WHERE n.at IS NOT NULL
        GROUP BY n.at, o.lenser_id, o.class, o.object
     ), items AS (
-      SELECT n.idx, n.device_id, min(n.place) AS place, jsonb_agg(
-               CASE WHEN n.code IS NOT NULL THEN jsonb_build_object('code', n.code)
-                    ELSE jsonb_strip_nulls(jsonb_build_object('at', n.at, 'link_at', devices.fn_b64url(x.link))) END
+      SELECT n.idx, n.device_id, min(n.place) AS place, json_agg(
+               CASE WHEN n.code IS NOT NULL THEN json_build_object('code', n.code)
+                    ELSE json_strip_nulls(json_build_object('at', n.at, 'link_at', devices.fn_b64url(x.link))) END
                ORDER BY n.entry) AS entries
         FROM named n
         LEFT JOIN devices.sync_outbox x
           ON (x.lenser_id, x.object_class, x.object_id, x.actor, x.n) = (n.lenser_id, n.class, n.object, n.actor, n.n)
        GROUP BY n.idx, n.device_id
     )
-    SELECT jsonb_build_object(
+    SELECT json_build_object(
              'epoch', devices.fn_sync_epoch(),
-             'items', coalesce((SELECT jsonb_agg(jsonb_build_object(
+             'items', coalesce((SELECT json_agg(json_build_object(
                  'idx', i.idx, 'device_id', i.device_id, 'entries', i.entries) ORDER BY i.place) FROM items i), '[]'),
-             'objects', coalesce((SELECT jsonb_agg(jsonb_build_object(
+             'objects', coalesce((SELECT json_agg(json_build_object(
                  'class', o.class, 'object', o.object, 'state', o.state, 'links', o.links) ORDER BY o.at) FROM objects o), '[]')));
 END
 $$;

@@ -22,7 +22,7 @@ AS $$
 DECLARE
   v_entries devices.sync_entry[] := ARRAY(
     SELECT ROW(e.place, e.idx, e.entry, e.lenser_id, e.device_id, e.class, e.object, e.actor, e.n, e.clock, e.prev, e.paths,
-               s.said ->> 'status', devices.fn_b64url_decode(s.said ->> 'link'), coalesce(e.code, s.said ->> 'code'),
+               s.said ->> 'status', s.said ->> 'link', coalesce(e.code, s.said ->> 'code'),
                left(s.said ->> 'detail', 200))::devices.sync_entry
       FROM unnest(p_entries) e
       LEFT JOIN (
@@ -62,7 +62,7 @@ BEGIN
     SELECT FROM (
       SELECT e.n, e.prev, o.state -> 'clock' AS clock, e.actor,
              row_number() OVER edits AS place, lag(e.link) OVER edits AS before,
-             devices.fn_b64url_decode(o.links ->> e.actor) AS newest
+             o.links ->> e.actor AS newest
         FROM unnest(p_entries) e
         JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
        WHERE e.status = 'applied'

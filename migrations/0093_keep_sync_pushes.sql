@@ -80,6 +80,25 @@ BEGIN
 END
 $$;
 
+-- Of each object that was merged, by its place, the newest link of each actor that edited it. Arrays have no statistics: left to
+-- itself the planner compares every entry with every object.
+CREATE FUNCTION devices.fn_sync_newest(p_entries devices.sync_entry[], p_merges devices.sync_merge[]) RETURNS jsonb[]
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off
+AS $$
+BEGIN
+  RETURN ARRAY(
+    SELECT jsonb_object_agg(e.actor, e.link ORDER BY e.n)
+      FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, conflicts, place)
+      JOIN unnest(p_entries) e ON (e.lenser_id, e.class, e.object) = (m.lenser_id, m.class, m.object)
+     WHERE e.status = 'applied'
+     GROUP BY m.place
+     ORDER BY m.place);
+END
+$$;
+
 -- Writes the merged states and the log of edits, and takes away what stood for objects that did not come to be.
 CREATE FUNCTION devices.fn_sync_write(
   p_items devices.verified_item[], p_entries devices.sync_entry[], p_merges devices.sync_merge[]
@@ -90,29 +109,27 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_mergejoin = off
 AS $$
+DECLARE
+  v_newest jsonb[] := devices.fn_sync_newest(p_entries, p_merges);
 BEGIN
-  WITH links AS (
-    SELECT e.lenser_id, e.class, e.object,
-           jsonb_object_agg(e.actor, devices.fn_b64url(e.link) ORDER BY e.n) AS newest
-      FROM unnest(p_entries) e WHERE e.status = 'applied' GROUP BY 1, 2, 3
-  )
   UPDATE devices.sync_objects o
-     SET state = m.after, digest = m.digest, links = o.links || l.newest, changed_at = now()
-    FROM unnest(p_merges) m
-    JOIN links l ON (l.lenser_id, l.class, l.object) = (m.lenser_id, m.class, m.object)
+     SET state = m.after, digest = m.digest, links = o.links || m.newest, changed_at = now()
+    FROM ROWS FROM (unnest(p_merges), unnest(v_newest))
+      AS m (lenser_id, class, object, before, after, digest, conflicts, newest)
    WHERE (o.lenser_id, o.class, o.object) = (m.lenser_id, m.class, m.object);
   WITH envelopes AS MATERIALIZED (SELECT i.idx, (i.parts).digest FROM unnest(p_items) i)
   INSERT INTO devices.sync_outbox
     (lenser_id, device_id, object_class, object_id, op, payload, vclock, actor, n, link, digest)
   SELECT e.lenser_id, e.device_id, e.class, e.object,
          CASE WHEN e.paths -> '$life' = 'null' THEN 'delete' ELSE 'upsert' END,
-         e.paths, e.clock, e.actor, e.n, e.link, i.digest
+         e.paths, e.clock, e.actor, e.n, devices.fn_b64url_decode(e.link), i.digest
     FROM unnest(p_entries) e JOIN envelopes i ON i.idx = e.idx
    WHERE e.status = 'applied'
    ORDER BY e.place;
   DELETE FROM devices.sync_objects o
    USING (SELECT DISTINCT e.lenser_id, e.class, e.object
-            FROM unnest(p_entries) e JOIN devices.object_classes c ON c.class = e.class AND c.authority = 'both') e
+            FROM unnest(p_entries) e JOIN devices.object_classes c ON c.class = e.class AND c.authority = 'both'
+           WHERE e.status IS DISTINCT FROM 'applied') e
    WHERE (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
      AND o.seq IS NULL AND o.state -> 'clock' = '{}';
 END

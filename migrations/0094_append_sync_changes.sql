@@ -81,28 +81,23 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
-  v_keys devices.sync_key[] := ARRAY(
-    SELECT ROW(o.lenser_id, o.class, o.object)::devices.sync_key
+  v_differences devices.sync_difference[] := ARRAY(
+    SELECT ROW(o.lenser_id, o.class, o.object, o.fed_digest, o.digest)::devices.sync_difference
       FROM (SELECT DISTINCT k.lenser_id, k.class, k.object FROM unnest(p_keys) k) k
       JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (k.lenser_id, k.class, k.object)
      WHERE o.digest IS NOT NULL AND o.digest IS DISTINCT FROM o.fed_digest
      ORDER BY o.lenser_id, o.class, o.object);
-  v_differences devices.sync_difference[];
 BEGIN
-  IF cardinality(v_keys) = 0 THEN
+  IF cardinality(v_differences) = 0 THEN
     RETURN;
   END IF;
-  PERFORM devices.fn_sync_lock_heads(ARRAY(SELECT DISTINCT k.lenser_id FROM unnest(v_keys) k));
-  -- Later statements: they see the heads as those left them whom the locks waited for.
-  SELECT array_agg(ROW(o.lenser_id, o.class, o.object, o.fed_digest, o.digest)::devices.sync_difference)
-    INTO v_differences
-    FROM unnest(v_keys) k
-    JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (k.lenser_id, k.class, k.object);
+  PERFORM devices.fn_sync_lock_heads(ARRAY(SELECT DISTINCT d.lenser_id FROM unnest(v_differences) d));
+  -- A later statement: it sees the heads as those left them whom the locks waited for.
   RETURN QUERY
   WITH numbered AS MATERIALIZED (
     SELECT k.lenser_id, k.class, k.object,
            h.seq + row_number() OVER (PARTITION BY k.lenser_id ORDER BY k.place) AS seq
-      FROM unnest(v_keys) WITH ORDINALITY AS k (lenser_id, class, object, place)
+      FROM unnest(v_differences) WITH ORDINALITY AS k (lenser_id, class, object, before, after, place)
       JOIN devices.sync_heads h ON h.lenser_id = k.lenser_id
   ), fed AS (
     UPDATE devices.sync_objects o SET seq = n.seq, fed_digest = o.digest
