@@ -9,6 +9,8 @@ import type { SyncTables } from './tables.ts'
 
 /** Requests whose answer would still be taken. */
 const remembered = 8
+/** However long nobody answers, it is asked again within so many times the usual. */
+const mostPauses = 6
 /** Between two pulls that notices of a change cause, milliseconds. */
 const calmMs = 100
 
@@ -85,7 +87,7 @@ export const createPull = (options: PullOptions): Pull => {
     isUnderWay = false
     failures += 1
     onCode(code)
-    askIn(backoffMs(failures, timing, random()))
+    askIn(Math.min(backoffMs(failures, timing, random()), mostPauses * everyMs))
   }
   /** No answer: it or the request was lost, or nobody is there to give one. */
   const silent = (): void => fail('answer_timeout')

@@ -8,12 +8,13 @@ import { digestOf } from '@lenserfight/sync'
 import { makeAccount, makeDevice, type Signatory } from '@lenserfight/testkit'
 import { testStack } from '@lenserfight/testkit/stack'
 import test, { type ExecutionContext } from 'ava'
-import { asOwner, enter, until } from '../gateway/_gateway.ts'
+import { asOwner, enter, halt, until } from '../gateway/_gateway.ts'
 import { createOutbox } from '../outbox/outbox.ts'
 import { openStore } from '../store.ts'
 import { reviewer } from './_machine.ts'
 import { createSync } from './sync.ts'
 import { createSyncTables } from './tables.ts'
+import { edited } from './transitions.ts'
 
 // Machines' objects over their own connections, against the gateway's processes.
 let stack: Stack
@@ -107,7 +108,7 @@ test.serial(
     for (const { settle } of [a, b, a]) await settle()
     for (const { objects, tables } of [a, b]) {
       t.deepEqual(objects.get(reviewer).paths, { model: 'large', name: 'Reader' })
-      t.is(objects.list({}).objects.length, 2)
+      t.is(objects.list({ class: 'agent_config' }).objects.length, 2)
       t.is(tables.countKept(), 0, 'the feed brought back what was merged')
     }
     t.is(digestOf(a.confirmed() as never), digestOf(b.confirmed() as never))
@@ -121,7 +122,7 @@ test.serial(
     const [a, b] = await twoMachines(t)
     await b.sync.pull(long)
     a.objects.set(reviewer, { name: 'Reviewer' })
-    await until(() => b.objects.list({}).objects.length === 1, 'the other machine’s object')
+    await until(() => b.objects.list({ class: 'agent_config' }).objects.length === 1, 'the other machine’s object')
     t.is(b.objects.get(reviewer).paths.name, 'Reviewer')
   },
 )
@@ -241,7 +242,7 @@ test.serial('more than one push or page carries goes in several, in the order in
   await a.settle()
   const pulled = await b.sync.pull(long)
   t.true(pulled.done)
-  t.is(b.objects.list({}).objects.length, count)
+  t.is(b.objects.list({ class: 'non_secret_pref' }).objects.length, count)
   t.is(b.objects.get(name(0)).paths['pref/value'], 'last')
   t.deepEqual(b.sync.status(undefined).diverged, [])
 })
@@ -259,10 +260,13 @@ test.serial(
     rebased_at, seen, not_before, refused_code, refused_detail, refused_at, changed_at FROM objects WHERE object = 'reviewer'`)
     a.objects.set(reviewer, { name: 'Reader' })
     await a.settle()
-    await until(() => b.objects.list({}).objects.some(({ object }) => object === 'writer'), 'the object that was lost')
+    await until(
+      () => b.objects.list({ class: 'agent_config' }).objects.some(({ object }) => object === 'writer'),
+      'the object that was lost',
+    )
     await b.settle()
     t.deepEqual(
-      b.objects.list({}).objects.map(({ object }) => object),
+      b.objects.list({ class: 'agent_config' }).objects.map(({ object }) => object),
       ['reviewer', 'writer'],
     )
     t.deepEqual(b.sync.status(undefined).diverged, [])
@@ -272,3 +276,55 @@ test.serial(
     )
   },
 )
+
+test.serial(
+  'while nobody answers, edits keep their place and the machine says that it is degraded; then all goes on',
+  async (t) => {
+    const [a, b] = await twoMachines(t)
+    for (const { settle } of [a, b]) await settle()
+    const goOn = halt(t, stack, 'sync-applier')
+    a.objects.set(reviewer, { name: 'Reviewer' })
+    a.objects.set(reviewer, { name: 'Reader' })
+    const reading = b.sync.pull(long)
+    await until(() => a.sync.failing() && b.sync.failing(), 'both without an answer')
+    for (const { sync } of [a, b])
+      t.like(sync.status(undefined), { gateway_status: 'degraded', code: 'answer_timeout' })
+    t.is(a.sync.pending(), 2)
+    goOn()
+    t.true((await reading).done)
+    for (const { settle } of [a, b]) await settle()
+    t.is(b.objects.get(reviewer).paths.name, 'Reader')
+    for (const { sync } of [a, b])
+      t.like(sync.status(undefined), { gateway_status: 'connected', code: null, pending: 0 })
+  },
+)
+
+test.serial('an entry that the gateway refuses is set aside with its reason, and the rest is merged', async (t) => {
+  const [a, b] = await twoMachines(t)
+  a.disconnect()
+  a.objects.set({ ...reviewer, object: 'before' }, { name: 'before' })
+  // What a broken daemon may keep: its own check would refuse it.
+  const poisoned = edited(undefined, reviewer, { paths: { no_such_field: 'x' } }, { deviceId: a.device.kid, now: 1 })
+  a.tables.transaction(() => a.tables.save(undefined, poisoned))
+  a.objects.set({ ...reviewer, object: 'later' }, { name: 'later' })
+  a.connect()
+  t.like(await a.sync.push(long), { applied: 2, refused: 1, pending: 0 })
+  t.like(a.objects.get(reviewer).set_aside, { code: 'invalid_object' })
+  t.like(a.sync.status(undefined), { last_code: 'invalid_object', gateway_status: 'connected' })
+  await b.settle()
+  t.deepEqual(
+    b.objects.list({ class: 'agent_config' }).objects.map(({ object }) => object),
+    ['before', 'later'],
+  )
+  t.false(a.objects.discard(reviewer).alive)
+})
+
+test.serial('SB-4: what the gateway decides comes down the same feed, and is read here and no more', async (t) => {
+  const [a] = await twoMachines(t, { pullMs: 200 })
+  const total = { class: 'xp_total', object: 'total' }
+  await a.sync.pull(long)
+  await until(() => a.objects.list({ class: 'xp_total' }).objects.length > 0, 'what the gateway decides')
+  t.like(a.objects.get(total), { authority: 'cloud', alive: true, pending: 0, set_aside: null })
+  t.throws(() => a.objects.set(total, { value: 1_000_000 }), { code: 'cloud_authoritative' })
+  t.is(a.tables.countKept(), 0)
+})
