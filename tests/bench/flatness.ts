@@ -40,10 +40,11 @@ const gatewayId = '00000000-0000-4000-8000-0000000be7c4'
 /** 167 envelopes a second, all of the last half hour. */
 const recent = 300_000
 
-const makeWorld = async ({ owner }: Postgres): Promise<BenchWorld> => {
+/** A new database of a cluster, with so many accounts. */
+export const makeWorld = async ({ owner }: Postgres, accounts = lensers): Promise<BenchWorld> => {
   const connection = await createDatabase(owner)
   await withClient(connection, (client) => migrate(client, { dir: join(readEnvironment().repository, 'migrations') }))
-  return openWorld(connection, gatewayId, lensers)
+  return openWorld(connection, gatewayId, accounts)
 }
 
 const evaluate = async ({ owner }: BenchWorld, texts: readonly string[]): Promise<number> => {
@@ -84,7 +85,8 @@ const runRound = async (full: BenchWorld, empty: BenchWorld): Promise<{ full: Ti
   return { full: { count, seconds: fullSeconds }, empty: { count, seconds: emptySeconds } }
 }
 
-const setDurable = async ({ owner }: BenchWorld, isOn: boolean): Promise<void> => {
+/** Turns durability off for filling, and on again; of the whole cluster. */
+export const setDurable = async ({ owner }: BenchWorld, isOn: boolean): Promise<void> => {
   for (const name of ['fsync', 'full_page_writes', 'synchronous_commit']) {
     await owner.query(`ALTER SYSTEM SET ${name} = ${isOn ? 'on' : 'off'}`)
   }

@@ -1,21 +1,23 @@
 /**
- * `npm run bench [-- --json] [-- --rounds N] [-- --only verifier|path|flatness|sync]`: how fast the gateway is, as ratios measured in
- * one run. `--attestations N` sets how full the full database is. Rounds of what is compared alternate, so that whatever else the machine does falls on both.
+ * `npm run bench [-- --json] [-- --rounds N] [-- --only verifier|path|flatness|sync|pull]`: how fast the gateway is, as ratios measured in
+ * one run. `--attestations N` and `--changes N` set how full the full databases are. Rounds of what is compared alternate, so that whatever else the machine does falls on both.
  */
 import { parseArgs } from 'node:util'
 import { loadSodium, type SodiumBuild } from '@lenserfight/envelope'
 import { benchFlatness } from './flatness.ts'
 import { benchPath } from './path.ts'
-import { describeFigures, describeFlatness, describePath, describeSync } from './report.ts'
+import { benchPull } from './pull-flatness.ts'
+import { describeFigures, describeFlatness, describePath, describePull, describeSync } from './report.ts'
 import { benchSync } from './sync-entries.ts'
 import { benchVerifier, type VerifierFigures } from './verifier.ts'
 
-const parts = ['verifier', 'path', 'flatness', 'sync'] as const
+const parts = ['verifier', 'path', 'flatness', 'sync', 'pull'] as const
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '5' },
     attestations: { type: 'string', default: '1000000' },
+    changes: { type: 'string', default: '5000000' },
     only: { type: 'string', multiple: true, default: [...parts] },
   },
 })
@@ -74,6 +76,12 @@ const runSync = async () => {
   return { sync_entries_per_s: figures.sync_entries_per_s, sync: figures }
 }
 
+const runPull = async () => {
+  const figures = await benchPull({ rounds, changes: Number(values.changes), say })
+  tell(describePull(figures))
+  return { pull_flatness: figures.pull_flatness, pull: figures }
+}
+
 const rounded = (_: string, value: unknown): unknown =>
   typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value
 const result = {
@@ -81,5 +89,6 @@ const result = {
   ...(wanted.includes('path') ? await runPath() : {}),
   ...(wanted.includes('flatness') ? await runFlatness() : {}),
   ...(wanted.includes('sync') ? await runSync() : {}),
+  ...(wanted.includes('pull') ? await runPull() : {}),
 }
 if (values.json) console.log(JSON.stringify(result, rounded))

@@ -1,5 +1,6 @@
 import type { FlatnessFigures } from './flatness.ts'
 import type { PathFigures } from './path.ts'
+import type { PullFigures } from './pull-flatness.ts'
 import type { SyncFigures } from './sync-entries.ts'
 import type { VerifierFigures } from './verifier.ts'
 
@@ -56,4 +57,12 @@ edits of small objects (${figures.state_bytes} bytes stored), pushes of ${figure
 ${listed(figures.cpu_us_per_entry, 16)}
   where PostgreSQL’s goes, in functions, µs an entry
 ${listed(figures.where_time_goes, 44)}
+`
+
+/** What a long feed costs, for people. */
+export const describePull = (figures: PullFigures): string => `
+a page of ${fixed(figures.rows_per_page, 0)} changes from a feed of ${figures.changes}, fsync on
+  ${fixed(figures.full_pages_per_second, 0)} pages/s; from a feed of ${figures.short_changes} ${fixed(figures.short_pages_per_second, 0)}/s
+  pull_flatness ${fixed(figures.pull_flatness, 2)} (rounds ${ratios(figures.round_ratios)})
+  filled in ${fixed(figures.fill_seconds, 0)} s
 `
