@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --json] [-- --rounds N] [-- --only verifier|path|flatness|sync|pull]`: how fast the gateway is, as ratios measured in
+ * `npm run bench [-- --json] [-- --rounds N] [-- --only verifier|path|flatness|sync|pull|latency]`: how fast the gateway is, as ratios measured in
  * one run. `--attestations N` and `--changes N` set how full the full databases are. Rounds of what is compared alternate, so that whatever else the machine does falls on both.
  */
 import { parseArgs } from 'node:util'
@@ -7,11 +7,19 @@ import { loadSodium, type SodiumBuild } from '@lenserfight/envelope'
 import { benchFlatness } from './flatness.ts'
 import { benchPath } from './path.ts'
 import { benchPull } from './pull-flatness.ts'
-import { describeFigures, describeFlatness, describePath, describePull, describeSync } from './report.ts'
+import {
+  describeFigures,
+  describeFlatness,
+  describeLatency,
+  describePath,
+  describePull,
+  describeSync,
+} from './report.ts'
 import { benchSync } from './sync-entries.ts'
+import { benchLatency } from './sync-latency.ts'
 import { benchVerifier, type VerifierFigures } from './verifier.ts'
 
-const parts = ['verifier', 'path', 'flatness', 'sync', 'pull'] as const
+const parts = ['verifier', 'path', 'flatness', 'sync', 'pull', 'latency'] as const
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
@@ -82,6 +90,12 @@ const runPull = async () => {
   return { pull_flatness: figures.pull_flatness, pull: figures }
 }
 
+const runLatency = async () => {
+  const figures = await benchLatency({ edits: rounds * 40, say })
+  tell(describeLatency(figures))
+  return { sync_latency_ms: figures.sync_latency_ms, latency: figures }
+}
+
 const rounded = (_: string, value: unknown): unknown =>
   typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value
 const result = {
@@ -90,5 +104,6 @@ const result = {
   ...(wanted.includes('flatness') ? await runFlatness() : {}),
   ...(wanted.includes('sync') ? await runSync() : {}),
   ...(wanted.includes('pull') ? await runPull() : {}),
+  ...(wanted.includes('latency') ? await runLatency() : {}),
 }
 if (values.json) console.log(JSON.stringify(result, rounded))

@@ -2,6 +2,7 @@ import type { FlatnessFigures } from './flatness.ts'
 import type { PathFigures } from './path.ts'
 import type { PullFigures } from './pull-flatness.ts'
 import type { SyncFigures } from './sync-entries.ts'
+import type { LatencyFigures } from './sync-latency.ts'
 import type { VerifierFigures } from './verifier.ts'
 
 const fixed = (value: number, digits = 1): string => value.toFixed(digits)
@@ -65,4 +66,10 @@ a page of ${fixed(figures.rows_per_page, 0)} changes from a feed of ${figures.ch
   ${fixed(figures.full_pages_per_second, 0)} pages/s; from a feed of ${figures.short_changes} ${fixed(figures.short_pages_per_second, 0)}/s
   pull_flatness ${fixed(figures.pull_flatness, 2)} (rounds ${ratios(figures.round_ratios)})
   filled in ${fixed(figures.fill_seconds, 0)} s
+`
+
+/** How soon another machine has an edit, for people. */
+export const describeLatency = ({ sync_latency_ms: { p50, p99 }, edits }: LatencyFigures): string => `
+from an edit on one daemon, pushed at once, to its presence on another, fsync on
+  sync_latency_ms p50 ${fixed(p50, 0)}, p99 ${fixed(p99, 0)} (${edits} edits)
 `
