@@ -45,8 +45,10 @@ export async function workOffline(
   const both = [person, laptop]
   report.chapter('Two machines work offline, and meet again')
   await report.step('a laptop joins the account', async () => {
-    const device = await joinAccount(laptop, stack)
-    await set(person, workflow, 'name=Release', `${step}={"run":"npm test"}`)
+    const [device] = await Promise.all([
+      joinAccount(laptop, stack),
+      set(person, workflow, 'name=Release', `${step}={"run":"npm test"}`),
+    ])
     await until(
       () => laptop.lf(['gateway', 'objects', 'get', ...workflow, '--json']),
       ({ code }) => code === 0,
@@ -56,10 +58,12 @@ export async function workOffline(
   })
   await report.step('the broker goes, both edit on', async () => {
     await stack.nats.stop()
-    await set(person, agent, 'name=Reviewer', 'model=large')
-    await set(laptop, agent, 'name=Reviewer', 'system_prompt=Find what breaks.')
-    await set(person, workflow, `${step}={"run":"npm test -- --coverage"}`)
-    await set(laptop, workflow, `${step}={"run":"npm run verify"}`)
+    await Promise.all([
+      set(person, agent, 'name=Reviewer', 'model=large'),
+      set(laptop, agent, 'name=Reviewer', 'system_prompt=Find what breaks.'),
+      set(person, workflow, `${step}={"run":"npm test -- --coverage"}`),
+      set(laptop, workflow, `${step}={"run":"npm run verify"}`),
+    ])
     const waiting = await Promise.all(both.map((each) => get(each, agent)))
     check(
       waiting.every(({ pending }) => pending > 0),
