@@ -82,7 +82,7 @@ test.serial(
     t.timeout(180_000)
     const { stack, peers } = t.context
     const lenser = await lenserOf(stack, peers[0].device)
-    for (let n = 0; n < 4; n += 1) {
+    for (let n = 0; n < 3; n += 1) {
       await Promise.all(peers.map((peer) => peer.set(shared, 'jobs', { [`entry/${peer.name}`]: n })))
       await allQuiet(stack, peers)
     }
@@ -283,7 +283,7 @@ test.serial('a leader that was killed is replaced after its lease, under another
     holder: string
   }
   const flushed = await askDatabase<Flushed>(stack, 'SELECT device_id, fence::int, holder FROM public.flushed', [])
-  t.true(flushed.length >= 10)
+  t.true(flushed.length >= 8)
   t.deepEqual(
     flushed.filter(({ device_id, holder }) => device_id !== holder),
     [],
