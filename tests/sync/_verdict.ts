@@ -57,8 +57,8 @@ const entryOf = ({ device, edit }: Made, logged: readonly Logged[]): Logged | un
 }
 
 /**
- * Edits whose clock is not what their machine could know: who was cut off claims to have seen what others did in that round, or
- * who came after everybody was quiet has not seen all that was there before.
+ * Edits whose clock is not what their machine could know: it has not seen what that machine did before; or who was cut off claims
+ * to have seen what others did in that round; or who came after everybody was quiet has not seen all that was there before.
  * @param quietAfter rounds after which everybody was quiet
  */
 export const misinformed = (
@@ -74,8 +74,10 @@ export const misinformed = (
   return [...byObject.values()].flatMap((own) =>
     own.flatMap((later) =>
       own.flatMap((earlier) => {
-        if (later.device === earlier.device) return []
         const hasSeen = (later.entry.clock[earlier.entry.actor] ?? 0) >= earlier.entry.n
+        if (later.device === earlier.device) {
+          return later.n > earlier.n && !hasSeen ? [`edit ${later.n} has not seen its own machine’s ${earlier.n}`] : []
+        }
         const isCutOff =
           later.round === earlier.round &&
           (later.condition === 'apart' || later.condition === 'deaf' || earlier.condition === 'apart')

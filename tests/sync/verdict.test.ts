@@ -45,6 +45,9 @@ test('a clock that claims what nobody could know, or misses what everybody had, 
     t.is(misinformed([made('a', 1), made('b', 2, { condition })], log, []).length, 1)
   }
   t.is(misinformed([made('a', 1, { condition: 'apart' }), made('b', 2)], log, []).length, 1)
+  const own = [made('a', 1), made('a', 2)]
+  t.deepEqual(misinformed(own, [first, logged('a', 2, {}, { [body]: 2 })], []), [])
+  t.is(misinformed(own, [first, { ...second, device: 'a', actor: 'a~2', clock: { 'a~2': 1 } }], []).length, 1)
   const later = [made('a', 1), made('b', 2, { round: 1 })]
   const unaware = [first, { ...second, clock: { 'b~1': 1 } }]
   t.deepEqual(misinformed(later, log, [0]), [])
