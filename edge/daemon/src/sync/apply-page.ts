@@ -3,7 +3,7 @@ import { limits } from '@lenserfight/schemas'
 import { checksumOf, digestOf } from '@lenserfight/sync'
 import type { FeedPage, FeedPart, FeedRow } from './pull-result.ts'
 import type { Cursor, SyncTables } from './tables.ts'
-import { dropped, merged, rebased } from './transitions.ts'
+import { dropped, gathered, merged, rebased } from './transitions.ts'
 import type { Editor } from './types.ts'
 
 const resyncMs = limits.resyncSeconds * 1000
@@ -40,21 +40,28 @@ const applyRow = ({ tables, by }: PageContext, cursor: Cursor, row: FeedRow): vo
   const before = tables.find(name)
   if (row.op === 'purge') {
     // What is to be written anew is judged when the whole class was read.
-    if (before !== undefined && !before.record.isRebasing) tables.save(before, dropped(before))
+    if (before?.record.isRebasing) tables.markUnseen(name)
+    else if (before !== undefined) tables.save(before, dropped(before))
     return
   }
   const known = before?.record.confirmed ?? null
-  if (before?.record.isRebasing) tables.save(before, rebased(before, row.state, by))
+  // An older row of it may come first, which has not seen what the gateway has by now.
+  if (before?.record.isRebasing) tables.save(before, gathered(before, row.state, tables.isSeen(name)))
   else if (known === null || digestOf(known) !== row.digest)
     tables.save(before, merged(before, name, row.state, by.now))
   if (cursor.isSnapshot) tables.markSeen(name)
 }
 
+/** The class was read whole: only now is it known what the gateway has of an object, and what it has no more. */
 const endSnapshot = ({ tables, by }: PageContext, cursor: Cursor): void => {
-  for (const name of tables.unseen(cursor.class)) {
+  for (const name of tables.rebasing(cursor.class)) {
     const before = tables.find(name)
     if (before === undefined) continue
-    tables.save(before, before.record.isRebasing ? rebased(before, null, by) : dropped(before))
+    tables.save(before, rebased(before, tables.isSeen(name) ? before.record.confirmed : null, by))
+  }
+  for (const name of tables.unseen(cursor.class)) {
+    const before = tables.find(name)
+    if (before !== undefined) tables.save(before, dropped(before))
   }
 }
 

@@ -5,6 +5,7 @@ import { deviceA, deviceB, newMachine, reviewer } from './_machine.ts'
 import { applyPage } from './apply-page.ts'
 import { type FeedPage, readFeedPage } from './pull-result.ts'
 import { settlePush } from './settle-push.ts'
+import { renewed } from './transitions.ts'
 
 const className = reviewer.class
 const hour = limits.resyncSeconds * 1000
@@ -174,4 +175,90 @@ test('rule 14: in another epoch what is here becomes what the gateway says, and 
     ['gone', { $life: true, name: 'gone' }],
   ])
   t.true(kept?.entries.every(({ delta }) => delta.actor.startsWith(deviceA) && delta.prev === null))
+})
+
+for (const [keeping, path] of [
+  ['agent_config', 'notes'],
+  ['workflow_definition', 'step/build/body'],
+] as const) {
+  const name = { class: keeping, object: 'x' }
+  const values = ['v1', 'v2', 'v3', 'v4', 'v5']
+  const page = (after: number, upto: number, states: readonly ObjectState[], epoch: number, more = false): FeedPage => {
+    const rows = states.slice(after, upto).map((state, index) => rowOf(after + index + 1, name.object, state))
+    return { epoch, more, classes: { [keeping]: { after, upto, more, rows } } }
+  }
+  /** A machine whose five edits are merged, with what the feed said after each. */
+  const newWriter = () => {
+    const reader = newReader()
+    const { objects, tables, take } = reader
+    const states = values.map((value, index) => {
+      objects.set(name, { [path]: value })
+      const { record, entries = [] } = tables.find(name) ?? {}
+      tables.markUnderWay(entries, 'op')
+      const push = { outcome: { ok: true, result: { entries: [{ status: 'applied' }] } }, count: 1 }
+      tables.transaction(() => settlePush({ tables, by: { deviceId: deviceA, now: 1 }, retryAt: 1 }, 'op', push))
+      const state = record?.local ?? emptyState
+      take({ epoch: 1, more: false, classes: { [keeping]: pageRows(index, state) } })
+      return state
+    })
+    return { ...reader, states }
+  }
+  const pageRows = (after: number, state: ObjectState) => ({
+    ...{ after, upto: after + 1, more: false, rows: [rowOf(after + 1, name.object, state)] },
+  })
+
+  test(`rule 14: an edit is written anew on the newest of an object’s rows, not on its first: ${keeping}`, (t) => {
+    const { objects, tables, take, states } = newWriter()
+    t.is(tables.countKept(), 0)
+    take(page(5, 5, states, 2))
+    // The database is as it was when it had four of them.
+    take(page(0, 2, states, 2, true))
+    t.is(objects.get(name).paths[path], 'v5', 'and what is read meanwhile is what is here')
+    t.deepEqual(tables.sendable(2_000_000_000, []), [])
+    take(page(2, 4, states.slice(0, 4), 2))
+    t.like(objects.get(name), { paths: { [path]: 'v5' }, conflicts: [], pending: 1 })
+    t.is(digestOf(tables.find(name)?.record.confirmed as ObjectState), digestOf(states[3] as ObjectState))
+  })
+
+  test(`rule 14: what the gateway has all of is not written anew, however old its first row: ${keeping}`, (t) => {
+    const { objects, take, states } = newWriter()
+    take(page(5, 5, states, 2))
+    take(page(0, 5, states, 2))
+    t.like(objects.get(name), { paths: { [path]: 'v5' }, conflicts: [], pending: 0 })
+  })
+
+  test(`rule 7: an edit ahead of the gateway is written anew on the newest row of its object: ${keeping}`, (t) => {
+    const { objects, tables, take, states } = newWriter()
+    objects.set(name, { [path]: 'v6' })
+    tables.markUnderWay(tables.sendable(2_000_000_000, []), 'op')
+    const push = { outcome: { ok: true, result: { entries: [{ code: 'clock_ahead' }] } }, count: 1 }
+    tables.transaction(() => settlePush({ tables, by: { deviceId: deviceA, now: 1 }, retryAt: 1 }, 'op', push))
+    take(page(0, 5, states, 1))
+    t.like(objects.get(name), { paths: { [path]: 'v6' }, conflicts: [], pending: 1 })
+  })
+}
+
+test('rule 14: an object that the same reading shows purged is written anew on nothing', (t) => {
+  const { take, objects, tables } = newReader()
+  const state = written({ name: 'a' })
+  take(pageOf({ upto: 1, rows: [rowOf(1, reviewer.object, state)] }))
+  take(pageOf({ after: 1, upto: 1 }, 2))
+  take(
+    pageOf({ upto: 2, rows: [rowOf(1, reviewer.object, state), { seq: 2, object: reviewer.object, op: 'purge' }] }, 2),
+  )
+  t.is(tables.find(reviewer)?.record.confirmed, null)
+  t.like(objects.get(reviewer), { paths: { name: 'a' }, pending: 1 })
+})
+
+test('rule 14: a machine enrolled anew while the gateway’s rows are read writes all that it has anew', (t) => {
+  const { take, objects, tables } = newReader()
+  const [old, by] = [written({ name: 'old' }), { deviceId: deviceB, now: 1_500_000_000 }]
+  take(pageOf({ upto: 2, rows: [rowOf(2, reviewer.object, written({ name: 'new' }, old))] }))
+  objects.set(reviewer, { notes: 'mine' })
+  take(pageOf({ after: 2, upto: 2 }, 2))
+  take(pageOf({ upto: 1, more: true, rows: [rowOf(1, reviewer.object, old)] }, 2))
+  const before = tables.find(reviewer)
+  if (before !== undefined) tables.save(before, renewed(before, by))
+  take(pageOf({ after: 1, upto: 1 }, 2))
+  t.deepEqual(objects.get(reviewer).paths, { name: 'new', notes: 'mine' })
 })

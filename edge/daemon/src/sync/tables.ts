@@ -284,10 +284,21 @@ export const createSyncTables = (store: Store) => {
     markSeen: ({ class: className, object }: ObjectName): void => {
       store.run('UPDATE objects SET seen = 1 WHERE class = ? AND object = ?', className, object)
     },
-    /** What a whole reading of a class did not have and this machine believed the gateway to have, or was to write anew. */
+    markUnseen: ({ class: className, object }: ObjectName): void => {
+      store.run('UPDATE objects SET seen = 0 WHERE class = ? AND object = ?', className, object)
+    },
+    isSeen: ({ class: className, object }: ObjectName): boolean =>
+      store.get('SELECT 1 FROM objects WHERE class = ? AND object = ? AND seen = 1', className, object) !== undefined,
+    /** What a whole reading of a class did not have and this machine believed the gateway to have. */
     unseen: (className: string): ObjectName[] =>
       store.all(
-        'SELECT class, object FROM objects WHERE class = ? AND seen = 0 AND (confirmed IS NOT NULL OR rebase = 1)',
+        'SELECT class, object FROM objects WHERE class = ? AND seen = 0 AND rebase = 0 AND confirmed IS NOT NULL',
+        className,
+      ),
+    /** What is to be written anew on what a whole reading of its class says. */
+    rebasing: (className: string): ObjectName[] =>
+      store.all(
+        'SELECT class, object FROM objects WHERE class = ? AND rebase = 1 ORDER BY seen DESC, object',
         className,
       ),
     /** Everything here is to be written on what the gateway says anew (rule 14). */

@@ -122,13 +122,23 @@ export const dropped = ({ record, entries }: Kept): Kept | null => {
 }
 
 /**
+ * What one more row of a reading says of an object that is to be written anew: it waits for the last.
+ * @param isMore whether that reading had a row of it before; what was confirmed before the reading counts no more
+ */
+export const gathered = ({ record, entries }: Kept, state: ObjectState, isMore: boolean): Kept => ({
+  record: { ...record, confirmed: isMore ? join(confirmedOf(record), state) : state },
+  entries,
+})
+
+/**
  * Rule 14: what is here becomes what the gateway says, and what differs in view is edited again by a new writer. What was
  * set aside stays so.
  * @param state null where the gateway has no such object
  */
 export const rebased = ({ record, entries }: Kept, state: ObjectState | null, by: Editor): Kept | null => {
   const settled = { ...record, confirmed: state, isRebasing: false, rebasedAt: by.now }
-  if (record.setAside !== null) return { record: settled, entries: [] }
+  if (record.setAside !== null)
+    return { record: { ...settled, local: join(record.local, state ?? emptyState) }, entries: [] }
   const anew = recoveredOn({ record: settled, entries: [] }, state ?? emptyState, record.local, by)
   if (state === null && anew.entries.length === 0) return null
   // Some were edited long ago: they keep the time since when they wait.
@@ -142,6 +152,8 @@ export const rebased = ({ record, entries }: Kept, state: ObjectState | null, by
  */
 export const renewed = (kept: Kept, by: Editor): Kept => {
   const { record, entries } = kept
+  // What the gateway has of it is being read: then all of it is written anew.
+  if (record.isRebasing) return kept
   const seen = entries
     .filter(({ isApplied }) => isApplied)
     .reduce((clock, { delta }) => joinClocks(clock, delta.clock), emptyClock)
