@@ -33,6 +33,18 @@ INSERT INTO devices.object_classes (class, authority, feed, coordinated) VALUES
   ('automation_registry_entry', 'both', 'account', true);
 ALTER TABLE devices.object_classes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
+-- The paths of a class that keep what stands beside each other for a person to decide (objects.ts: read 'keep'), by their form.
+CREATE TABLE devices.keep_paths (
+  class text NOT NULL REFERENCES devices.object_classes (class),
+  pattern text NOT NULL,
+  PRIMARY KEY (class, pattern)
+);
+INSERT INTO devices.keep_paths (class, pattern) VALUES
+  ('workflow_definition', '^\$life$'),
+  ('workflow_definition', '^step/[A-Za-z0-9][A-Za-z0-9._-]{0,63}/body$'),
+  ('workflow_definition', '^version/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$');
+ALTER TABLE devices.keep_paths ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
 -- Raised by its operators when the database was restored from a backup: devices then read everything anew (rule 14).
 CREATE TABLE devices.epochs (
   epoch integer PRIMARY KEY CHECK (epoch >= 1),

@@ -9,8 +9,7 @@ CREATE TYPE devices.sync_merge AS (
   object text,
   before jsonb,
   after jsonb,
-  digest bytea,
-  conflicts jsonb
+  digest bytea
 );
 
 -- The entries with what the applier says of each. LT005 where it does not speak of these, or passes what is refused here.
@@ -104,8 +103,8 @@ SET enable_mergejoin = off
 AS $$
 DECLARE
   v_merges devices.sync_merge[] := ARRAY(
-    SELECT ROW(o.lenser_id, o.class, o.object, o.state, m.said -> 'state', devices.fn_b64url_decode(m.said ->> 'digest'),
-               coalesce(m.said -> 'conflicts', '[]'))::devices.sync_merge
+    SELECT ROW(o.lenser_id, o.class, o.object, o.state, m.said -> 'state', devices.fn_b64url_decode(m.said ->> 'digest')
+               )::devices.sync_merge
       FROM jsonb_array_elements(p_merged -> 'objects') AS m (said)
       JOIN unnest(p_entries) e ON e.idx = (m.said ->> 'idx')::integer AND e.entry = (m.said ->> 'entry')::integer
       JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
@@ -139,25 +138,41 @@ END
 $$;
 
 -- Whether these writes of a path are those that no other of them has seen and overwritten, each once, in the order in which they
--- are read (rules 2 and 3).
+-- are read (rules 2 and 3). An edit has seen what its own actor wrote, so each actor has one of them at most, and that order is
+-- total. Each is compared with what is kept alone, of which there is little: nobody makes this long.
 CREATE FUNCTION devices.fn_sync_is_join(p_stored jsonb, p_edits jsonb, p_kept jsonb) RETURNS boolean
 LANGUAGE plpgsql
-IMMUTABLE PARALLEL SAFE
+STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  v_written CONSTANT jsonb[] :=
+    ARRAY(SELECT DISTINCT w.value FROM jsonb_array_elements(coalesce(p_stored, '[]') || p_edits) w);
+  v_kept jsonb[];
 BEGIN
-  RETURN (
-    WITH candidate AS MATERIALIZED (
-      SELECT DISTINCT w.value AS w FROM jsonb_array_elements(coalesce(p_stored, '[]') || p_edits) w
-    ), maximal AS (
-      SELECT c.w, (SELECT sum(k.value::bigint) FROM jsonb_each_text(c.w -> 'clock') k) AS sum,
-             split_part(c.w ->> 'actor', '~', 1) AS device, split_part(c.w ->> 'actor', '~', 2)::bigint AS incarnation
-        FROM candidate c
-       WHERE NOT EXISTS (SELECT FROM candidate o
-                          WHERE o.w -> 'clock' <> c.w -> 'clock' AND devices.fn_clock_covers(o.w -> 'clock', c.w -> 'clock'))
-    )
-    SELECT jsonb_agg(m.w ORDER BY m.sum DESC, m.device COLLATE "C", m.incarnation DESC) IS NOT DISTINCT FROM p_kept
-      FROM maximal m);
+  IF jsonb_typeof(p_kept) IS DISTINCT FROM 'array'
+    OR jsonb_array_length(p_kept) NOT BETWEEN 1 AND devices.fn_limit('writesPerPath') THEN
+    RETURN false;
+  END IF;
+  v_kept := ARRAY(SELECT k.w FROM jsonb_array_elements(p_kept) WITH ORDINALITY AS k (w, place) ORDER BY k.place);
+  IF NOT v_kept <@ v_written
+    OR cardinality(v_kept) <> (SELECT count(DISTINCT k -> 'actor') FROM unnest(v_kept) k) THEN
+    RETURN false;
+  END IF;
+  RETURN p_kept = (
+      SELECT jsonb_agg(k ORDER BY (SELECT sum(c.value::bigint) FROM jsonb_each_text(k -> 'clock') c) DESC,
+                                  split_part(k ->> 'actor', '~', 1) COLLATE "C",
+                                  split_part(k ->> 'actor', '~', 2)::bigint DESC)
+        FROM unnest(v_kept) k)
+    AND NOT EXISTS (
+      SELECT FROM unnest(v_kept) k CROSS JOIN unnest(v_kept) o
+       WHERE o -> 'clock' <> k -> 'clock' AND devices.fn_clock_covers(o -> 'clock', k -> 'clock'))
+    AND NOT EXISTS (
+      SELECT FROM unnest(v_written) w
+       WHERE w <> ALL (v_kept)
+         AND NOT EXISTS (
+           SELECT FROM unnest(v_kept) o
+            WHERE o -> 'clock' <> w -> 'clock' AND devices.fn_clock_covers(o -> 'clock', w -> 'clock')));
 END
 $$;
 
@@ -172,7 +187,7 @@ BEGIN
   IF EXISTS (
     WITH edits AS MATERIALIZED (
       SELECT m.place, e.actor, e.n, e.clock, e.paths
-        FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, conflicts, place)
+        FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, place)
         JOIN unnest(p_entries) e ON (e.lenser_id, e.class, e.object) = (m.lenser_id, m.class, m.object)
        WHERE e.status = 'applied'
     ), clocks AS (
@@ -185,7 +200,7 @@ BEGIN
       SELECT w.place, array_agg(w.path) AS paths FROM written w GROUP BY 1
     ), pairs AS (
       SELECT m.place, m.before, m.after
-        FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, conflicts, place)
+        FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, place)
     )
     SELECT FROM pairs m
       JOIN clocks c ON c.place = m.place
@@ -203,7 +218,7 @@ BEGIN
          THEN NOT EXISTS (
            SELECT FROM jsonb_each_text(x.stored -> 0 -> 'clock') k
             WHERE coalesce((w.edits -> 0 -> 'clock' ->> k.key)::bigint, 0) < k.value::bigint)
-       ELSE x.kept IS NOT NULL AND devices.fn_sync_is_join(x.stored, w.edits, x.kept)
+       ELSE devices.fn_sync_is_join(x.stored, w.edits, x.kept)
      END) THEN
     RAISE EXCEPTION 'what was merged is not the merge' USING ERRCODE = 'LT005';
   END IF;

@@ -35,8 +35,49 @@ BEGIN
 END
 $$;
 
--- Makes the open conflicts of these objects those that are derived from their states (rule 11), and says how many it opened. Sides
--- are writes that stand there, of different values; LT005 where not. Under the objects' locks.
+-- Between which writes of a path a person has to choose, one a value, in the order in which they are read; null where there is
+-- nothing to decide (rule 4: conflictOf of @lenserfight/sync). On a path that keeps, different values; else different values of one
+-- device.
+CREATE FUNCTION devices.fn_sync_sides(p_class text, p_path text, p_writes jsonb) RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_sides CONSTANT jsonb := (
+    SELECT jsonb_agg(s.w ORDER BY s.place)
+      FROM (SELECT DISTINCT ON (x.w -> 'value') x.w, x.place
+              FROM jsonb_array_elements(p_writes) WITH ORDINALITY AS x (w, place)
+             ORDER BY x.w -> 'value', x.place) s);
+BEGIN
+  RETURN CASE WHEN jsonb_array_length(v_sides) >= 2 AND (
+    EXISTS (SELECT FROM devices.keep_paths k WHERE k.class = p_class AND p_path ~ k.pattern)
+    OR EXISTS (SELECT FROM jsonb_array_elements(p_writes) w
+                GROUP BY split_part(w ->> 'actor', '~', 1) HAVING count(DISTINCT w -> 'value') > 1)) THEN v_sides END;
+END
+$$;
+
+-- What a person has to decide of one object: a path, and the sides there.
+CREATE TYPE devices.sync_split AS (lenser_id uuid, class text, object text, path text, sides jsonb);
+
+-- The conflicts of an object's state, which are derived from it alone.
+CREATE FUNCTION devices.fn_sync_splits(p_key devices.sync_key, p_state jsonb) RETURNS SETOF devices.sync_split
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY
+  SELECT p_key.lenser_id, p_key.class, p_key.object, s.path, s.sides
+    FROM (SELECT p.key AS path, devices.fn_sync_sides(p_key.class, p.key, p.value) AS sides
+            FROM jsonb_each(p_state -> 'paths') p WHERE jsonb_array_length(p.value) >= 2) s
+   WHERE s.sides IS NOT NULL
+   ORDER BY s.path COLLATE "C";
+END
+$$;
+
+-- Makes the open conflicts of these objects those that follow from their states (rule 11), and says how many it opened: the
+-- applier's word is not asked. Under the objects' locks.
 CREATE FUNCTION devices.fn_sync_keep_conflicts(p_merges devices.sync_merge[]) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -45,36 +86,33 @@ SET enable_seqscan = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
+  v_splits CONSTANT devices.sync_split[] := ARRAY(
+    SELECT s
+      FROM unnest(p_merges) m
+     CROSS JOIN LATERAL devices.fn_sync_splits(ROW(m.lenser_id, m.class, m.object)::devices.sync_key, m.after) s);
   v_opened integer;
 BEGIN
-  IF EXISTS (
-    SELECT FROM unnest(p_merges) m
-      CROSS JOIN LATERAL jsonb_array_elements(m.conflicts) c
-     WHERE jsonb_array_length(c -> 'sides') < 2
-        OR (SELECT count(DISTINCT s -> 'value') FROM jsonb_array_elements(c -> 'sides') s) < 2
-        OR (m.after -> 'paths' -> (c ->> 'path')) @> (c -> 'sides') IS NOT TRUE
-        OR EXISTS (SELECT FROM jsonb_array_elements(c -> 'sides') s
-                    WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(m.after -> 'paths' -> (c ->> 'path')) w WHERE w = s))) THEN
-    RAISE EXCEPTION 'a conflict is not of its object' USING ERRCODE = 'LT005';
-  END IF;
-
   UPDATE devices.sync_conflicts k SET closed_at = greatest(now(), k.opened_at), changed_at = now()
     FROM unnest(p_merges) m
    WHERE (k.lenser_id, k.class, k.object) = (m.lenser_id, m.class, m.object) AND k.closed_at IS NULL
-     AND NOT EXISTS (SELECT FROM jsonb_array_elements(m.conflicts) c WHERE c ->> 'path' = k.path);
+     AND NOT EXISTS (
+       SELECT FROM unnest(v_splits) s WHERE (s.lenser_id, s.class, s.object, s.path) = (k.lenser_id, k.class, k.object, k.path));
+  IF cardinality(v_splits) = 0 THEN
+    RETURN 0;
+  END IF;
   UPDATE devices.sync_conflicts k
-     SET sides = c -> 'sides', sides_digest = sha256(convert_to((c -> 'sides')::text, 'UTF8')), changed_at = now(),
-         base = coalesce(devices.fn_sync_base(ROW(k.lenser_id, k.class, k.object)::devices.sync_key, k.path, c -> 'sides'), k.base)
-    FROM unnest(p_merges) m CROSS JOIN LATERAL jsonb_array_elements(m.conflicts) c
-   WHERE (k.lenser_id, k.class, k.object, k.path) = (m.lenser_id, m.class, m.object, c ->> 'path') AND k.closed_at IS NULL
-     AND k.sides <> c -> 'sides';
+     SET sides = s.sides, sides_digest = sha256(convert_to(s.sides::text, 'UTF8')), changed_at = now(),
+         base = coalesce(devices.fn_sync_base(ROW(k.lenser_id, k.class, k.object)::devices.sync_key, k.path, s.sides), k.base)
+    FROM unnest(v_splits) s
+   WHERE (k.lenser_id, k.class, k.object, k.path) = (s.lenser_id, s.class, s.object, s.path) AND k.closed_at IS NULL
+     AND k.sides <> s.sides;
   INSERT INTO devices.sync_conflicts (lenser_id, class, object, path, sides, sides_digest, base)
-  SELECT m.lenser_id, m.class, m.object, c ->> 'path', c -> 'sides', sha256(convert_to((c -> 'sides')::text, 'UTF8')),
-         devices.fn_sync_base(ROW(m.lenser_id, m.class, m.object)::devices.sync_key, c ->> 'path', c -> 'sides')
-    FROM unnest(p_merges) m CROSS JOIN LATERAL jsonb_array_elements(m.conflicts) c
+  SELECT s.lenser_id, s.class, s.object, s.path, s.sides, sha256(convert_to(s.sides::text, 'UTF8')),
+         devices.fn_sync_base(ROW(s.lenser_id, s.class, s.object)::devices.sync_key, s.path, s.sides)
+    FROM unnest(v_splits) s
    WHERE NOT EXISTS (
      SELECT FROM devices.sync_conflicts k
-      WHERE (k.lenser_id, k.class, k.object, k.path) = (m.lenser_id, m.class, m.object, c ->> 'path') AND k.closed_at IS NULL);
+      WHERE (k.lenser_id, k.class, k.object, k.path) = (s.lenser_id, s.class, s.object, s.path) AND k.closed_at IS NULL);
   GET DIAGNOSTICS v_opened = ROW_COUNT;
   RETURN v_opened;
 END
@@ -91,7 +129,7 @@ AS $$
 BEGIN
   RETURN ARRAY(
     SELECT jsonb_object_agg(e.actor, e.link ORDER BY e.n)
-      FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, conflicts, place)
+      FROM unnest(p_merges) WITH ORDINALITY AS m (lenser_id, class, object, before, after, digest, place)
       JOIN unnest(p_entries) e ON (e.lenser_id, e.class, e.object) = (m.lenser_id, m.class, m.object)
      WHERE e.status = 'applied'
      GROUP BY m.place
@@ -115,7 +153,7 @@ BEGIN
   UPDATE devices.sync_objects o
      SET state = m.after, digest = m.digest, links = o.links || m.newest, changed_at = now()
     FROM ROWS FROM (unnest(p_merges), unnest(v_newest))
-      AS m (lenser_id, class, object, before, after, digest, conflicts, newest)
+      AS m (lenser_id, class, object, before, after, digest, newest)
    WHERE (o.lenser_id, o.class, o.object) = (m.lenser_id, m.class, m.object);
   WITH envelopes AS MATERIALIZED (SELECT i.idx, (i.parts).digest FROM unnest(p_items) i)
   INSERT INTO devices.sync_outbox
@@ -206,7 +244,7 @@ END
 $$;
 
 -- Applies pushes that fn_sync_open opened in this transaction and the applier merged: {items: [{idx, entries: [{status, link} or
--- {code, detail}]}], objects: [{idx, entry, state, digest, conflicts}]}. Whose, what and by whom is read from the envelopes again.
+-- {code, detail}]}], objects: [{idx, entry, state, digest}]}. Whose, what and by whom is read from the envelopes again.
 -- One row a push with its outcome; and without an index: {lenser, epoch, seq, to} for whom to tell, {conflicts} opened.
 CREATE FUNCTION devices.fn_sync_push(p_envelopes text[], p_merged jsonb) RETURNS TABLE (idx integer, outcome jsonb)
 LANGUAGE plpgsql

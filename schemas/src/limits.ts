@@ -136,13 +136,16 @@ export const limits = {
   /** Paths of one object, and how deep the value at one may nest. */
   objectPaths: 500,
   objectDepth: 16,
-  /** Writers that one object's clock may name. */
-  clockActors: 256,
+  /** Writers that one object's clock may name, the gateway's own not counted; and writes beside each other at one path. */
+  clockActors: 64,
+  writesPerPath: 32,
   /** Objects of one account, dead ones included until they are purged. */
   objectsPerLenser: 20_000,
   /** A push closes at so many entries or bytes of them. */
   entriesPerPush: 100,
   pushBytes: 192 * 1024,
+  /** Stored objects that one push has merged into, in bytes of them, one object at least; the rest waits for the next. */
+  pushStateBytes: 4 * 1024 * 1024,
   /** An answer to a pull ends at so many rows or bytes of them, one row at least. */
   pullRows: 1000,
   pullBytes: 192 * 1024,

@@ -1,14 +1,19 @@
 import { lifePath, type ReasonCode } from '@lenserfight/schemas'
-import { countOf } from './clock.ts'
-import type { Clock, Delta } from './types.ts'
+import { countOf, covers } from './clock.ts'
+import type { Clock, Delta, ObjectState } from './types.ts'
 
 /** What is known of an object where a delta arrives, under the object's lock. */
 export interface Known {
   /** The join of everything merged. */
   readonly clock: Clock
+  /** The writes that stand there. */
+  readonly paths: ObjectState['paths']
   /** The link of this actor's newest edit; null where it has none. */
   readonly link: string | null
-  /** The link of this actor's edit with the delta's number, where there is one and it is on record still. */
+  /**
+   * The link of this actor's edit with the delta's number, where there is one and it is on record still: also of an object of
+   * that name that was forgotten since.
+   */
   readonly linkAt?: string
 }
 
@@ -17,9 +22,14 @@ export type Admission =
   | 'duplicate'
   | Extract<ReasonCode, 'clock_reused' | 'out_of_order' | 'clock_ahead' | 'invalid_object'>
 
+/** Whether an edit has seen whatever else of its own actor stands there. */
+const hasSeenOwn = ({ paths }: Known, { actor, clock }: Delta): boolean =>
+  Object.values(paths).every((writes) => writes.every((write) => write.actor !== actor || covers(clock, write.clock)))
+
 /**
  * Whether a delta may be merged (rule 7). Nobody inflates a clock, and no clock claims what was not seen. An edit that does not
- * say whether its object exists (rule 5), or does not count itself, is none.
+ * say whether its object exists (rule 5), or does not count itself, is none; nor is one that has not seen what its own actor wrote:
+ * so an actor has one write at a path at most, and no path more than there are actors.
  * @param link of the delta, by `linkOf`
  */
 export const admit = (known: Known, delta: Delta, link: string): Admission => {
@@ -28,9 +38,10 @@ export const admit = (known: Known, delta: Delta, link: string): Admission => {
   const last = countOf(known.clock, delta.actor)
   if (n <= last) return (n === last ? known.link : known.linkAt) === link ? 'duplicate' : 'clock_reused'
   if (n > last + 1) return 'out_of_order'
-  if (delta.prev !== known.link) return 'clock_reused'
+  if (delta.prev !== known.link || known.linkAt !== undefined) return 'clock_reused'
   const isAhead = Object.entries(delta.clock).some(
     ([actor, count]) => actor !== delta.actor && count > countOf(known.clock, actor),
   )
-  return isAhead ? 'clock_ahead' : 'admitted'
+  if (isAhead) return 'clock_ahead'
+  return hasSeenOwn(known, delta) ? 'admitted' : 'invalid_object'
 }

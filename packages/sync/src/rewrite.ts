@@ -1,5 +1,5 @@
 import { lifePath, readingOf } from '@lenserfight/schemas'
-import { covers, meetClocks } from './clock.ts'
+import { covers, emptyClock, joinClocks, meetClocks } from './clock.ts'
 import { linkOf } from './digest.ts'
 import { read } from './read.ts'
 import type { Actor, Clock, Delta, Json, ObjectName, ObjectState, Write } from './types.ts'
@@ -10,15 +10,17 @@ export interface Unconfirmed {
   readonly base: Clock
 }
 
-/** Edits one after another by an actor that is new to the object, each with what it had seen of the others. */
+/** Edits one after another by an actor that is new to the object, each with what it and those before it had seen of the others. */
 const series = (
   { class: className, object }: ObjectName,
   actor: Actor,
   edits: readonly { readonly seen: Clock; readonly paths: Readonly<Record<string, Json>> }[],
 ): readonly Delta[] => {
   let prev: string | null = null
+  let clock: Clock = emptyClock
   return edits.map(({ seen, paths }, index) => {
-    const delta: Delta = { class: className, object, actor, clock: { ...seen, [actor]: index + 1 }, paths, prev }
+    clock = { ...joinClocks(clock, seen), [actor]: index + 1 }
+    const delta: Delta = { class: className, object, actor, clock, paths, prev }
     prev = linkOf(delta)
     return delta
   })
@@ -77,8 +79,9 @@ export const recovered = (
   const seen = meetClocks(mine.clock, gateways.clock)
   const beside = found.filter(({ path, isBeside }) => isBeside && path !== lifePath)
   const seenBeside = beside.reduce((met, { write }) => meetClocks(met, write.clock), seen)
+  // What has seen less comes first: the other goes over its $life.
   return series(name, actor, [
-    { seen, paths: { ...pathsOf(false), ...life } },
     ...(beside.length > 0 ? [{ seen: seenBeside, paths: { ...pathsOf(true), ...life } }] : []),
+    { seen, paths: { ...pathsOf(false), ...life } },
   ])
 }

@@ -155,10 +155,11 @@ const arrive = (world: World, message: Message, isHeard: boolean): void => {
   const { delta, from } = message
   const { state, seen } = gatewayOf(world)
   const link = linkOf(delta)
+  const linkAt = world.links.get(ownId(delta))
   const known = {
-    clock: state.clock,
+    ...state,
     link: world.links.get(delta.actor) ?? null,
-    linkAt: world.links.get(ownId(delta)) ?? '',
+    ...(linkAt === undefined ? {} : { linkAt }),
   }
   const answer = admit(known, delta, link)
   count(world, answer)

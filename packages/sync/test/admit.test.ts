@@ -3,9 +3,9 @@ import { admit, apply, emptyState, type Known, linkOf, stateOf } from '../src/in
 import { a, after, agent, b, chain, must } from './_objects.ts'
 
 const [first, second, third] = chain(agent, a, [{ name: 'A' }, { name: 'B' }, { name: 'C' }]) as [never, never, never]
-const none: Known = { clock: {}, link: null }
-const afterFirst: Known = { clock: { [a]: 1 }, link: linkOf(first) }
-const afterSecond: Known = { clock: { [a]: 2 }, link: linkOf(second), linkAt: linkOf(first) }
+const none: Known = { clock: {}, paths: {}, link: null }
+const afterFirst: Known = { clock: { [a]: 1 }, paths: {}, link: linkOf(first) }
+const afterSecond: Known = { clock: { [a]: 2 }, paths: {}, link: linkOf(second), linkAt: linkOf(first) }
 
 test('rule 7: an edit that follows what is known of its actor is admitted', (t) => {
   t.is(admit(none, first, linkOf(first)), 'admitted')
@@ -22,7 +22,7 @@ test('rule 7: another edit under a number that is known is a past that is not it
   t.is(admit(afterFirst, other, linkOf(other)), 'clock_reused')
   t.is(admit(afterSecond, other, linkOf(other)), 'clock_reused')
   // Its link is archived: nothing tells it from another.
-  t.is(admit({ clock: { [a]: 2 }, link: linkOf(second) }, first, linkOf(first)), 'clock_reused')
+  t.is(admit({ clock: { [a]: 2 }, paths: {}, link: linkOf(second) }, first, linkOf(first)), 'clock_reused')
 })
 
 test('rule 7: the next number on another past is one too, which a number alone does not show', (t) => {
@@ -39,15 +39,37 @@ test('rule 7: an edit ahead of one that is missing waits', (t) => {
 test('rule 7: nobody inflates a clock, their own or another’s', (t) => {
   const ahead = must(agent, after(agent, [[b, { name: 'B' }]]), a, { name: 'A' })
   t.is(admit(none, ahead, linkOf(ahead)), 'clock_ahead')
-  t.is(admit({ clock: { [b]: 1 }, link: null }, ahead, linkOf(ahead)), 'admitted')
+  t.is(admit({ clock: { [b]: 1 }, paths: {}, link: null }, ahead, linkOf(ahead)), 'admitted')
   const far = { ...(first as object), clock: { [a]: 1000 } } as never
   t.is(admit(none, far, linkOf(far)), 'out_of_order')
+})
+
+test('rule 7: a number that is on record of an object that is forgotten is not said again of a new one under its name', (t) => {
+  t.is(admit({ ...none, linkAt: linkOf(first) }, first, linkOf(first)), 'clock_reused')
+  t.is(admit({ ...afterFirst, linkAt: linkOf(third) }, second, linkOf(second)), 'clock_reused')
+})
+
+test('rule 7: an edit has seen whatever stands there of its own actor, at any path', (t) => {
+  const seen = after(agent, [
+    [b, { name: 'B' }],
+    [b, { name: 'C' }],
+  ])
+  const one = { ...must(agent, seen, a, { notes: 'x' }), clock: { [a]: 1, [b]: 2 } }
+  const state = apply(seen, one)
+  const known: Known = { ...state, link: linkOf(one) }
+  const two = { ...must(agent, state, a, { tags: [] }, linkOf(one)), clock: { [a]: 2, [b]: 1 } }
+  t.is(admit(known, two, linkOf(two)), 'invalid_object')
+  const honest = { ...two, clock: { [a]: 2, [b]: 2 } }
+  t.is(admit(known, honest, linkOf(honest)), 'admitted')
+  // What another wrote over is nobody's to have seen.
+  const over = must(agent, state, b, { notes: 'y' })
+  t.is(admit({ ...apply(state, over), link: linkOf(one) }, two, linkOf(two)), 'admitted')
 })
 
 test('rule 5: an edit that does not count itself, or does not say whether its object exists, is none', (t) => {
   for (const change of [{ clock: {} }, { clock: { [b]: 1 } }, { paths: { name: 'A' } }, { paths: {} }]) {
     const delta = { ...(first as object), ...change } as never
-    t.is(admit({ clock: { [b]: 1 }, link: null }, delta, linkOf(delta)), 'invalid_object')
+    t.is(admit({ clock: { [b]: 1 }, paths: {}, link: null }, delta, linkOf(delta)), 'invalid_object')
   }
 })
 

@@ -14,6 +14,7 @@ import {
   type Json,
   join,
   read,
+  reservedActor,
   stateOf,
 } from '../src/index.ts'
 import { a, after, agent, b, deviceA, must, workflow } from './_objects.ts'
@@ -138,4 +139,18 @@ test('an object is too large by what it reads, by all that is stored, by its pat
     Object.fromEntries(Array.from({ length: n }, (_, index) => [actorOf(deviceA, index + 1), 1]))
   t.false(isTooLarge(agent.class, { clock: clock(limits.clockActors), paths: {} }))
   t.true(isTooLarge(agent.class, { clock: clock(limits.clockActors + 1), paths: {} }))
+  // A decision always finds room.
+  t.false(isTooLarge(agent.class, { clock: { ...clock(limits.clockActors), [reservedActor()]: 1 }, paths: {} }))
+  const beside = (n: number) =>
+    after(agent, [[b, { name: 'B' }]], {
+      clock: {},
+      paths: {
+        tags: Array.from({ length: n }, (_, index) => {
+          const actor = actorOf(deviceA, index + 1)
+          return { actor, clock: { [actor]: 1 }, value: [] }
+        }),
+      },
+    })
+  t.false(isTooLarge(agent.class, beside(limits.writesPerPath)))
+  t.true(isTooLarge(agent.class, beside(limits.writesPerPath + 1)))
 })

@@ -60,7 +60,7 @@ test('rule 12: sides of any number, and of a path that others read by the clock,
 const pushed = (state: ObjectState, deltas: readonly Delta[]): ObjectState => {
   let link: string | null = null
   return deltas.reduce((known, delta) => {
-    const answer = admit({ clock: known.clock, link }, delta, linkOf(delta))
+    const answer = admit({ clock: known.clock, paths: known.paths, link }, delta, linkOf(delta))
     if (answer !== 'admitted') throw new Error(answer)
     link = linkOf(delta)
     return apply(known, delta)
@@ -72,7 +72,7 @@ test('rule 9: a restored machine’s edits stand beside those of its other past,
   const backup = apply(emptyState, first)
   const gateway = apply(backup, lost)
   const delta = must(agent, backup, a, { name: 'again' }, linkOf(first))
-  t.is(admit({ clock: gateway.clock, link: linkOf(lost) }, delta, linkOf(delta)), 'clock_reused')
+  t.is(admit({ ...gateway, link: linkOf(lost) }, delta, linkOf(delta)), 'clock_reused')
   // A pull came first: what it holds now has the number of the edit, and hides it.
   const fresh = rewritten(agent, [{ delta, base: backup.clock }], gateway.clock, actorOf(deviceA, 2))
   const merged = pushed(gateway, fresh)
@@ -108,7 +108,7 @@ test('rule 9: nobody claims to have seen what the gateway has no more', (t) => {
   ])
   const delta = must(agent, mine, a, { name: 'z' })
   const gateway = after(agent, [[b, { name: 'x' }]])
-  t.is(admit({ clock: gateway.clock, link: null }, delta, linkOf(delta)), 'clock_ahead')
+  t.is(admit({ ...gateway, link: null }, delta, linkOf(delta)), 'clock_ahead')
   const fresh = rewritten(agent, [{ delta, base: mine.clock }], gateway.clock, actorOf(deviceA, 2))
   t.is(read(agent.class, pushed(gateway, fresh)).paths.name, 'z')
 })

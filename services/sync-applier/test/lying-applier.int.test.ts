@@ -1,7 +1,7 @@
 import { call, DataError, withTransaction } from '@lenserfight/db'
 import { newUuidV7, readEnvelope } from '@lenserfight/envelope'
 import { limits, type SyncEntry, type SyncPushBody } from '@lenserfight/schemas'
-import { actorOf, conflictsOf, digestOf, type ObjectState } from '@lenserfight/sync'
+import { actorOf, digestOf, type ObjectState } from '@lenserfight/sync'
 import test from 'ava'
 import { decideMerge, type Merged, type Said } from '../src/decide/merge.ts'
 import type { Opened } from '../src/decide/opened.ts'
@@ -147,18 +147,6 @@ const lies: Record<string, (merged: Anything) => void> = {
     m.items[0].entries[0] = { status: 'duplicate' }
     m.objects.shift()
   },
-  'a conflict with a side that nobody wrote': (m) => {
-    objectAt(m).conflicts[0].sides[0].value = 'invented'
-  },
-  'a conflict of one side': (m) => {
-    objectAt(m).conflicts[0].sides.pop()
-  },
-  'a conflict of equal values': (m) => {
-    objectAt(m).conflicts[0].sides[1] = objectAt(m).conflicts[0].sides[0]
-  },
-  'a conflict of another path': (m) => {
-    objectAt(m).conflicts[0].path = 'name'
-  },
 }
 
 test('law 5: an applier that lies about what was merged is refused by the database, and keeps nothing', async (t) => {
@@ -194,9 +182,7 @@ const insist =
       },
     }
     merged.items[0].entries = [said]
-    merged.objects = [
-      { idx: 1, entry: 0, state: after, digest: digestOf(after), conflicts: conflictsOf(entry.class, after) },
-    ]
+    merged.objects = [{ idx: 1, entry: 0, state: after, digest: digestOf(after) }]
     return merged
   }
 
@@ -226,6 +212,27 @@ test('rule 7 SB-4: the database admits no edit that may not be, whatever an appl
   }
   const item = await world.sealPush(machine.device, [second])
   await t.notThrowsAsync(applyWith([item], insist(second, machine)), 'what may be is kept')
+})
+
+test('rule 11 SC-4: what conflicts there are follows from the objects, and an applier’s word neither opens nor closes one', async (t) => {
+  const { lenser, one, two, item } = await scene()
+  const open = async () =>
+    (await world.conflicts(lenser))
+      .filter(({ closed_at }) => closed_at === null)
+      .map(({ class: of, path }) => [of, path])
+  t.deepEqual(await open(), [[name.class, body]])
+  await applyWith([item], (merged) => {
+    for (const object of merged.objects) object.conflicts = []
+    return merged
+  })
+  t.deepEqual(await open(), [[name.class, body]])
+  const settled = { class: 'agent_config', object: 'a' }
+  await world.push(one, [one.set(settled, { name: 'x' })])
+  await applyWith([await world.sealPush(two.device, [two.set(settled, { name: 'y' })])], (merged) => {
+    merged.objects[0].conflicts = [{ path: 'name', sides: merged.objects[0].state.paths.name }]
+    return merged
+  })
+  t.deepEqual(await open(), [[name.class, body]])
 })
 
 test('object_limit: an applier that passes the bound is told to begin again', async (t) => {

@@ -26,8 +26,9 @@ const apply = (entry: SyncEntry): object => {
   const clock = JSON.parse(gateway.get<{ clock: string }>('SELECT clock FROM known')?.clock ?? '{}') as Clock
   const delta = deltaOf(entry, deviceA)
   const [link, n] = [linkOf(delta), countOf(delta.clock, delta.actor)]
-  const known = { clock, link: linkAt(delta.actor, countOf(clock, delta.actor)), linkAt: linkAt(delta.actor, n) ?? '' }
-  const admission = admit(known, delta, link)
+  const known = { clock, paths: {}, link: linkAt(delta.actor, countOf(clock, delta.actor)) }
+  const there = linkAt(delta.actor, n)
+  const admission = admit(there === null ? known : { ...known, linkAt: there }, delta, link)
   if (admission === 'duplicate') return { status: 'duplicate', seq: 1, digest: link }
   if (admission !== 'admitted') return { code: admission }
   gateway.run('INSERT OR REPLACE INTO known VALUES (1, ?)', JSON.stringify(joinClocks(clock, delta.clock)))

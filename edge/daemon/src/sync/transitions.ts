@@ -41,7 +41,10 @@ const basisOf = ({ record, entries }: Kept): ObjectState =>
   entries.filter(({ isApplied }) => isApplied).reduce((state, { delta }) => apply(state, delta), confirmedOf(record))
 const confirmedOf = ({ confirmed }: ObjectRecord): ObjectState => confirmed ?? emptyState
 
-/** A later incarnation than any that edited this object here. */
+/**
+ * A later incarnation than any that edited this object here. Never a small number: the gateway may know those of an object of
+ * this name that both have forgotten since.
+ */
 const nextIncarnation = ({ incarnation }: ObjectRecord, now: number): number => Math.max(now, incarnation + 1)
 
 const linkOfLast = (deltas: readonly Delta[]): string | null => {
@@ -79,7 +82,7 @@ const recoveredOn = (kept: Kept, basis: ObjectState, wanted: ObjectState, by: Ed
 export const edited = (before: Kept | undefined, name: ObjectName, change: Change, by: Editor): Kept => {
   const kept = before ?? { record: newRecord(name, by.now), entries: [] }
   const { record, entries } = kept
-  const incarnation = record.incarnation || 1
+  const incarnation = record.incarnation || nextIncarnation(record, by.now)
   const actor = actorOf(by.deviceId, incarnation)
   const delta = edit(name, record.local, { actor, prev: record.link }, change)
   if (record.setAside !== null) {

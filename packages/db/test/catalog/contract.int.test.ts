@@ -56,6 +56,17 @@ test('devices.object_classes is what the contract says of classes', async (t) =>
   t.deepEqual(rows.map(({ line }) => line).sort(), expected.sort())
 })
 
+test('devices.keep_paths is what the contract says of paths that a person decides about', async (t) => {
+  const word = '[A-Za-z0-9][A-Za-z0-9._-]{0,63}'
+  const expected = Object.entries(objectClasses).flatMap(([name, { paths }]) =>
+    Object.entries(paths as Record<string, { read: string }>)
+      .filter(([, { read }]) => read === 'keep')
+      .map(([form]) => `${name} ^${form.replaceAll('$', '\\$').replaceAll('<id>', word)}$`),
+  )
+  const rows = await world().rows<{ class: string; pattern: string }>('SELECT * FROM devices.keep_paths')
+  t.deepEqual(rows.map((row) => `${row.class} ${row.pattern}`).sort(), expected.sort())
+})
+
 test('change_limit: every request that leaves something behind is counted, by the index and by who asks it', async (t) => {
   const requests = kindNames.filter((kind) => kinds[kind].door === 'ask' && kinds[kind].operation).toSorted()
   const { text } = await world().one<{ text: string }>(

@@ -1,24 +1,5 @@
-import {
-  checkPath,
-  classRefusal,
-  isReasonCode,
-  lifePath,
-  limits,
-  type ReasonCode,
-  type SyncEntry,
-} from '@lenserfight/schemas'
-import {
-  admit,
-  apply,
-  type Conflict,
-  conflictsOf,
-  type Delta,
-  deltaOf,
-  digestOf,
-  isTooLarge,
-  linkOf,
-  type ObjectState,
-} from '@lenserfight/sync'
+import { checkPath, classRefusal, isReasonCode, lifePath, type ReasonCode, type SyncEntry } from '@lenserfight/schemas'
+import { admit, apply, type Delta, deltaOf, digestOf, isTooLarge, linkOf, type ObjectState } from '@lenserfight/sync'
 import type { Opened, OpenedEntry, OpenedObject } from './opened.ts'
 
 /** What became of one entry. */
@@ -35,7 +16,6 @@ export interface Merged {
     readonly entry: number
     readonly state: ObjectState
     readonly digest: string
-    readonly conflicts: readonly Conflict[]
   }[]
 }
 
@@ -73,12 +53,11 @@ const mergeEntry = (piece: Workpiece, delta: Delta, linkAt: string | undefined):
   const link = linkOf(delta)
   const place = `${actor} ${clock[actor]}`
   const there = piece.links.get(place) ?? linkAt
-  const known = { clock: piece.state.clock, link: piece.links.get(actor) ?? null }
+  const known = { ...piece.state, link: piece.links.get(actor) ?? null }
   const admission = admit(there === undefined ? known : { ...known, linkAt: there }, delta, link)
   if (admission === 'duplicate') return { status: 'duplicate' }
   if (admission !== 'admitted') return refused(admission)
   const merged = apply(piece.state, delta)
-  if (Object.keys(merged.clock).length > limits.clockActors) return refused('object_too_large', 'too many writers')
   if (isTooLarge(delta.class, merged)) return refused('object_too_large')
   piece.state = merged
   piece.links.set(actor, link)
@@ -123,8 +102,8 @@ export const decideMerge = (opened: Opened, entriesOf: (idx: number) => readonly
       entries: entries.map((said, entry) => decide(said, signed[entry] as SyncEntry, device_id, { idx, entry })),
     }
   })
-  const objects = pieces.flatMap(({ name, state, by }) =>
-    by === undefined ? [] : [{ ...by, state, digest: digestOf(state), conflicts: conflictsOf(name.class, state) }],
+  const objects = pieces.flatMap(({ state, by }) =>
+    by === undefined ? [] : [{ ...by, state, digest: digestOf(state) }],
   )
   return { items, objects }
 }
