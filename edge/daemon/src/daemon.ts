@@ -183,6 +183,7 @@ const run = async (booted: Boot, options: DaemonOptions): Promise<Daemon> => {
   const sync = createSync({
     ...{ store, outbox, logger, onRefused, now, deviceId: () => device_id, onUnable: presence.onUnable },
     ...{ flushMs: config.syncFlushMs, pullMs: config.syncPullMs, timing: config.resend },
+    account: `${gateway_id}/${lenser}`,
   })
   const counter = createCounter(store)
   const canary = createCanary(now)

@@ -43,7 +43,7 @@ const outbox = createOutbox({
   onEnded: ({ kind }) => sync.ended(kind),
 })
 const sync = createSync({
-  ...{ store, outbox, logger, deviceId: () => deviceA, flushMs: 1, pullMs: 3_600_000 },
+  ...{ store, outbox, logger, deviceId: () => deviceA, account: 'one', flushMs: 1, pullMs: 3_600_000 },
   ...{ timing: { resendFloorMs: 20, resendCeilingMs: 60, resignFloorMs: 5 }, onRefused: () => {}, onUnable: () => {} },
 })
 const client = {

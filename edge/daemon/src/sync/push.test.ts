@@ -1,7 +1,7 @@
 import { createLogger } from '@lenserfight/runtime'
 import { limits, type ReasonCode } from '@lenserfight/schemas'
 import { countOf, entryOf } from '@lenserfight/sync'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { defaultTiming } from '../outbox/decide.ts'
 import { createOutbox } from '../outbox/outbox.ts'
 import { deviceA, deviceB, newMachine, reviewer } from './_machine.ts'
@@ -157,19 +157,25 @@ test('rule 9: unconfirmed edits are written again in their order by a new writer
   t.deepEqual(objects.get(reviewer).paths, { model: 'm', name: 'b' })
 })
 
-test('a machine whose device was enrolled anew writes again in the new one’s name what the other had not sent', (t) => {
+/** A disk, and the daemons that work on it one after another. */
+const newDisk = (t: ExecutionContext) => {
   const { store, tables } = newMachine()
   const logger = createLogger({ service: 'test', level: 'silent' as never })
-  const as = (device: string) => {
+  const as = (device: string, account = 'cat') => {
     const outbox = createOutbox({ store, logger })
     const sync = createSync({
-      ...{ store, outbox, logger, deviceId: () => device, flushMs: 1_000, pullMs: 1_000, timing: defaultTiming },
-      ...{ onRefused: () => {}, onUnable: () => {} },
+      ...{ store, outbox, logger, deviceId: () => device, account, flushMs: 1_000, pullMs: 1_000 },
+      ...{ timing: defaultTiming, onRefused: () => {}, onUnable: () => {} },
     })
     t.teardown(sync.close)
     sync.resume()
     return { outbox, objects: sync.objects }
   }
+  return { store, tables, as }
+}
+
+test('a machine whose device was enrolled anew writes again in the new one’s name what the other had not sent', (t) => {
+  const { tables, as } = newDisk(t)
   const former = as(deviceA)
   former.objects.set(reviewer, { name: 'a' })
   former.objects.set(writer, { name: 'w' })
@@ -185,4 +191,29 @@ test('a machine whose device was enrolled anew writes again in the new one’s n
   }
   t.is(former.outbox.find(opId), undefined)
   t.like(objects.set(reviewer, { model: 'm' }), { pending: 2, paths: { name: 'a', model: 'm' } })
+})
+
+test('what one account edited on a machine is nothing that another account on it reads, or sends', (t) => {
+  const { store, tables, as } = newDisk(t)
+  const cat = as(deviceA)
+  cat.objects.set(reviewer, { name: 'a' })
+  cat.objects.set(writer, { name: 'w' })
+  const { opId } = cat.outbox.enqueue({ kid: deviceA, kind: 'sync_push', body: { entries: [] } })
+  tables.markUnderWay(tables.sendable(Date.now(), []).slice(0, 1), opId)
+  tables.setFact('epoch', 1)
+  as(deviceA)
+  t.is(tables.pending().count, 2, 'of the same account all stays')
+  cat.outbox.failAll('device_revoked', 'this machine was enrolled anew', deviceB)
+  const dan = as(deviceB, 'dan')
+  t.deepEqual(dan.objects.list({ deleted: true }).objects, [])
+  t.is(tables.countKept(), 0)
+  t.is(tables.fact('epoch'), undefined)
+  t.is(dan.outbox.find(opId), undefined, 'nor is the push that carried some of it')
+  t.deepEqual(
+    tables.cursors().filter(({ after }) => after > 0),
+    [],
+  )
+  dan.objects.set(reviewer, { name: 'd' })
+  t.deepEqual(as(deviceB, 'dan').objects.get(reviewer).paths, { name: 'd' })
+  t.is(store.get<{ n: number }>('SELECT count(*) AS n FROM objects')?.n, 1)
 })

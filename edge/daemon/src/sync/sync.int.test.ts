@@ -50,7 +50,7 @@ const machineOf = async (t: ExecutionContext, device: Signatory, options: Machin
     onEnded: ({ kind }) => sync.ended(kind),
   })
   const sync = createSync({
-    ...{ store, outbox, logger, timing, pullMs, now, deviceId: () => device.kid, flushMs: 200 },
+    ...{ store, outbox, logger, timing, pullMs, now, deviceId: () => device.kid, account: device.lenser, flushMs: 200 },
     ...{ onRefused: () => {}, onUnable: () => {} },
   })
   receivers.push(sync.receive, outbox.receive)

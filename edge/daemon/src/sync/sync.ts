@@ -15,7 +15,10 @@ import { renewed } from './transitions.ts'
 /** This machine's objects, kept in step with the gateway's. */
 export interface Sync {
   readonly objects: Objects
-  /** Takes over what a former daemon left: what had ended, and edits made in the name of a device that is no more. */
+  /**
+   * Takes over what a former daemon left: what had ended, and edits made in the name of a device that is no more. Another
+   * account's objects it forgets.
+   */
   readonly resume: () => void
   /** There is a connection over which the device may send these kinds. */
   readonly attach: (client: Pick<GatewayClient, 'ask' | 'sign' | 'publish'>, kinds: readonly KindName[]) => void
@@ -43,6 +46,8 @@ export interface SyncOptions {
   readonly outbox: Outbox
   readonly logger: Logger
   readonly deviceId: () => string
+  /** Whose this machine's objects are: the gateway and the Lenser. */
+  readonly account: string
   /** How long edits are gathered before they are flushed, and how often the feed is read, milliseconds. */
   readonly flushMs: number
   readonly pullMs: number
@@ -54,7 +59,8 @@ export interface SyncOptions {
 }
 
 export const createSync = (options: SyncOptions): Sync => {
-  const { store, outbox, logger, deviceId, flushMs, pullMs, timing, onRefused, onUnable, now = Date.now } = options
+  const { store, outbox, logger, deviceId, account, flushMs, pullMs, timing, onRefused, onUnable } = options
+  const { now = Date.now } = options
   const tables = createSyncTables(store)
   let pullCode: ReasonCode | null = null
   const keepCode = (code: ReasonCode | null): void => {
@@ -99,11 +105,23 @@ export const createSync = (options: SyncOptions): Sync => {
     if (pull.isFailing()) return pullCode ?? 'gateway_unreachable'
     return push.isFailing() ? (tables.fact('last_code') ?? 'answer_timeout') : undefined
   }
-  /** Edits in another device's name are nobody's to send: they are written again in this one's. */
+  /**
+   * Edits in another device's name are nobody's to send: they are written again in this one's. Those of another account are never
+   * shown or sent to this one.
+   */
   const adopt = (): void =>
     tables.transaction(() => {
       const device = deviceId()
       const former = tables.fact('device_id')
+      if (former !== undefined && tables.fact('account') !== account) {
+        const { count } = tables.pending()
+        logger.warn(
+          { event: 'objects_forgotten', pending: count },
+          'what is here was another account’s and is forgotten',
+        )
+        tables.forgetAll()
+      }
+      tables.setFact('account', account)
       if (former === device) return
       tables.setFact('device_id', device)
       if (former === undefined) return

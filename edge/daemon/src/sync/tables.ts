@@ -88,6 +88,8 @@ interface Facts {
   readonly epoch: number
   /** In whose name the edits were made. */
   readonly device_id: string
+  /** Whose the objects are: the gateway and the Lenser. */
+  readonly account: string
   readonly last_push_at: number
   readonly last_pull_at: number
   readonly last_code: ReasonCode | null
@@ -254,6 +256,11 @@ export const createSyncTables = (store: Store) => {
     /** Every object that was edited here, or is kept for a person. */
     editedObjects: (): ObjectName[] =>
       store.all('SELECT class, object FROM objects WHERE incarnation > 0 ORDER BY class, object'),
+
+    /** Nothing of any object, edit or cursor is left. */
+    forgetAll: (): void => {
+      for (const table of ['sync_outbox', 'objects', 'sync_cursors', 'sync_facts']) store.run(`DELETE FROM ${table}`)
+    },
 
     cursors: (): Cursor[] => {
       const rows = store.all<Row>('SELECT * FROM sync_cursors')
