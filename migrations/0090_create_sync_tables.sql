@@ -157,8 +157,11 @@ CREATE TABLE devices.sync_pending (
   lenser_id uuid NOT NULL,
   class text NOT NULL,
   object text NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now()
+  created_at timestamptz NOT NULL DEFAULT now(),
+  -- The transaction that is telling, or failed to tell, its feed: that one alone takes the key away.
+  taken_by xid8
 );
+CREATE INDEX sync_pending_taken_by_idx ON devices.sync_pending (taken_by) WHERE taken_by IS NOT NULL;
 ALTER TABLE devices.sync_pending ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 -- Every edit that was admitted, as it was pushed; after 30 days it moves to audit.events. The number and link of each tell a

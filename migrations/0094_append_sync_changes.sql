@@ -85,7 +85,8 @@ DECLARE
     SELECT ROW(o.lenser_id, o.class, o.object, o.fed_digest, o.digest)::devices.sync_difference
       FROM (SELECT DISTINCT k.lenser_id, k.class, k.object FROM unnest(p_keys) k) k
       JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (k.lenser_id, k.class, k.object)
-     WHERE o.digest IS NOT NULL AND o.digest IS DISTINCT FROM o.fed_digest
+     -- What stands for an object that is not yet one is told to nobody.
+     WHERE o.digest IS NOT NULL AND o.digest IS DISTINCT FROM o.fed_digest AND o.state -> 'clock' <> '{}'
      ORDER BY o.lenser_id, o.class, o.object);
 BEGIN
   IF cardinality(v_differences) = 0 THEN

@@ -19,7 +19,8 @@ BEGIN
 END
 $$;
 
--- Takes up to p_limit keys off the queue, those that nobody else is at, and their objects' locks. The keys, each once.
+-- Takes up to p_limit keys of the queue, those that nobody else is at, and their objects' locks. The keys, each once. They stay in
+-- the queue, as this transaction's.
 CREATE FUNCTION devices.fn_sync_take(p_limit integer, OUT taken integer, OUT keys devices.sync_key[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -29,12 +30,12 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 BEGIN
-  WITH gone AS (
-    DELETE FROM devices.sync_pending p
+  WITH held AS (
+    UPDATE devices.sync_pending p SET taken_by = pg_current_xact_id()
      WHERE p.id = ANY (ARRAY(SELECT q.id FROM devices.sync_pending q ORDER BY q.id LIMIT p_limit FOR UPDATE SKIP LOCKED))
     RETURNING p.lenser_id, p.class, p.object
   )
-  SELECT count(*), array_agg(DISTINCT ROW(g.lenser_id, g.class, g.object)::devices.sync_key) INTO taken, keys FROM gone g;
+  SELECT count(*), array_agg(DISTINCT ROW(h.lenser_id, h.class, h.object)::devices.sync_key) INTO taken, keys FROM held h;
   INSERT INTO devices.sync_objects (lenser_id, class, object, state)
   SELECT k.lenser_id, k.class, k.object, '{"clock": {}, "paths": {}}'
     FROM unnest(keys) k
@@ -51,7 +52,7 @@ $$;
 
 -- Takes up to p_limit keys of what the cloud wrote: {taken, objects: [{lenser, class, object, state}]}, the objects that now need a
 -- digest, each as it is at this moment, whatever it was when its key was left. They are held until this transaction ends: commit
--- their digests in it, or nothing was taken.
+-- their digests in it, or their keys are there as before.
 CREATE FUNCTION devices.fn_sync_sequence_open(p_limit integer) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -71,6 +72,12 @@ BEGIN
     FROM devices.fn_cloud_values(v_keys) v
    WHERE (o.lenser_id, o.class, o.object) = (v.lenser_id, v.class, v.object)
      AND coalesce(o.state #> '{paths,value,0,value}', 'null') <> coalesce(v.value, 'null');
+  -- What has been told already, and what is nothing.
+  DELETE FROM devices.sync_pending p
+   WHERE p.taken_by = pg_current_xact_id()
+     AND NOT EXISTS (SELECT FROM devices.sync_objects o
+                      WHERE (o.lenser_id, o.class, o.object) = (p.lenser_id, p.class, p.object)
+                        AND o.digest IS NULL AND o.state -> 'clock' <> '{}');
   RETURN jsonb_build_object('taken', v_taken, 'objects', coalesce((
     SELECT jsonb_agg(jsonb_build_object('lenser', o.lenser_id, 'class', o.class, 'object', o.object, 'state', o.state)
                      ORDER BY o.lenser_id, o.class, o.object)
@@ -80,7 +87,8 @@ BEGIN
 END
 $$;
 
--- Keeps the digests of objects opened in this transaction, {objects: [{lenser, class, object, digest}]}, and tells their feeds.
+-- Keeps the digests of objects opened in this transaction, {objects: [{lenser, class, object, digest}]}, tells their feeds, and
+-- takes away those keys of theirs that were there when they were opened.
 -- Whom to tell that there is something to pull, a row a Lenser: {lenser, epoch, seq, to}. Of what is everybody's nobody is told.
 CREATE FUNCTION devices.fn_sync_sequence_commit(p_sequenced jsonb) RETURNS TABLE (notice jsonb)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -98,7 +106,11 @@ BEGIN
    ORDER BY o.lenser_id, o.class, o.object FOR NO KEY UPDATE OF o;
   UPDATE devices.sync_objects o SET digest = devices.fn_b64url_decode(s.digest)
     FROM jsonb_to_recordset(p_sequenced -> 'objects') AS s (lenser uuid, class text, object text, digest text)
-   WHERE (o.lenser_id, o.class, o.object) = (s.lenser, s.class, s.object) AND o.digest IS NULL;
+   WHERE (o.lenser_id, o.class, o.object) = (s.lenser, s.class, s.object)
+     AND o.digest IS NULL AND o.state -> 'clock' <> '{}';
+  DELETE FROM devices.sync_pending p
+   USING jsonb_to_recordset(p_sequenced -> 'objects') AS s (lenser uuid, class text, object text)
+   WHERE p.taken_by = pg_current_xact_id() AND (p.lenser_id, p.class, p.object) = (s.lenser, s.class, s.object);
   v_lensers := ARRAY(
     SELECT DISTINCT a.lenser_id
       FROM devices.fn_sync_append(ARRAY(

@@ -29,7 +29,8 @@ END
 $$;
 
 -- How many bytes a value's canonical JSON has: jsonb's text without the space after each comma and colon between
--- values. Numbers that canonical JSON writes with an exponent count as jsonb writes them, which is longer.
+-- values. Numbers that canonical JSON writes with an exponent jsonb writes out, which is longer: canonical ones have 25
+-- bytes at most.
 CREATE FUNCTION devices.fn_canonical_bytes(p_value jsonb) RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -38,8 +39,10 @@ BEGIN
   RETURN octet_length(p_value::text) - (
     SELECT coalesce(sum(CASE jsonb_typeof(n.node)
              WHEN 'object' THEN greatest(0, 2 * (SELECT count(*) FROM jsonb_object_keys(n.node)) - 1)
-             WHEN 'array' THEN greatest(0, jsonb_array_length(n.node) - 1) END), 0)
-      FROM jsonb_path_query(p_value, 'strict $.**') AS n (node) WHERE jsonb_typeof(n.node) IN ('object', 'array'));
+             WHEN 'array' THEN greatest(0, jsonb_array_length(n.node) - 1)
+             ELSE greatest(0, octet_length(n.node::text) - 25) END), 0)
+      FROM jsonb_path_query(p_value, 'strict $.**') AS n (node)
+     WHERE jsonb_typeof(n.node) IN ('object', 'array', 'number'));
 END
 $$;
 
@@ -63,20 +66,23 @@ BEGIN
 END
 $$;
 
--- Why an object may not become this, or null: `isTooLarge` of @lenserfight/sync.
-CREATE FUNCTION devices.fn_sync_size_refusal(p_state jsonb) RETURNS jsonb
+-- Why an object may not become this, or null: `isTooLarge` of @lenserfight/sync. What makes it no larger than it was always may.
+CREATE FUNCTION devices.fn_sync_size_refusal(p_was jsonb, p_state jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   RETURN CASE
-    WHEN (SELECT count(*) FROM jsonb_object_keys(p_state -> 'clock')) > devices.fn_limit('clockActors')
-      THEN devices.fn_refusal('object_too_large', 'it would have too many writers')
+    WHEN EXISTS (SELECT FROM jsonb_each(p_state -> 'paths') p
+                  WHERE jsonb_array_length(p.value) > devices.fn_limit('writesPerPath'))
+      THEN devices.fn_refusal('object_too_large', 'too many sides would stand beside each other')
     -- What it reads is part of what is stored, and jsonb writes more.
     WHEN octet_length(p_state::text) <= devices.fn_limit('objectBytes') THEN NULL
-    WHEN devices.fn_canonical_bytes(p_state) > devices.fn_limit('objectStateBytes')
+    WHEN devices.fn_canonical_bytes(p_state)
+         > greatest(devices.fn_limit('objectStateBytes'), devices.fn_canonical_bytes(p_was))
       THEN devices.fn_refusal('object_too_large', 'all that would be kept of it is too large')
-    WHEN devices.fn_canonical_bytes(devices.fn_sync_view(p_state)) > devices.fn_limit('objectBytes')
+    WHEN devices.fn_canonical_bytes(devices.fn_sync_view(p_state))
+         > greatest(devices.fn_limit('objectBytes'), devices.fn_canonical_bytes(devices.fn_sync_view(p_was)))
       THEN devices.fn_refusal('object_too_large')
   END;
 END
@@ -179,6 +185,7 @@ DECLARE
   v_conflict CONSTANT devices.sync_conflicts :=
     devices.fn_sync_hold_conflict(p_request.lenser_id, (v_body ->> 'conflict_id')::uuid);
   v_state jsonb := devices.fn_sync_state(v_conflict);
+  v_was jsonb;
   v_value jsonb;
   v_refusal jsonb;
   v_resolution uuid;
@@ -194,8 +201,9 @@ BEGIN
   IF v_refusal IS NOT NULL THEN
     RETURN v_refusal;
   END IF;
-  v_state := devices.fn_sync_decided(v_state, v_conflict.path, jsonb_build_array(v_value));
-  v_refusal := devices.fn_sync_size_refusal(v_state);
+  v_was := v_state;
+  v_state := devices.fn_sync_decided(v_was, v_conflict.path, jsonb_build_array(v_value));
+  v_refusal := devices.fn_sync_size_refusal(v_was, v_state);
   IF v_refusal IS NOT NULL THEN
     RETURN v_refusal;
   END IF;
@@ -327,11 +335,15 @@ BEGIN
   v_refusal := CASE
     WHEN EXISTS (SELECT FROM devices.sync_resolutions r WHERE r.undoes = v_done.id)
       THEN devices.fn_refusal('unknown_resolution', 'it was taken back already')
-    WHEN v_was IS NULL THEN devices.fn_refusal('unknown_resolution', 'its object was deleted and is forgotten') END;
+    -- One of its name that was made since has seen none of its sides: nothing of the former comes back in it.
+    WHEN v_was IS NULL OR EXISTS (
+        SELECT FROM jsonb_array_elements(v_done.sides) s
+         WHERE NOT devices.fn_clock_covers(v_was -> 'clock', s -> 'clock'))
+      THEN devices.fn_refusal('unknown_resolution', 'its object was deleted and is forgotten') END;
   IF v_refusal IS NULL THEN
     v_state := devices.fn_sync_decided(
       v_was, v_conflict.path, devices.fn_sync_values_again(v_done, v_was -> 'paths' -> v_conflict.path));
-    v_refusal := devices.fn_sync_size_refusal(v_state);
+    v_refusal := devices.fn_sync_size_refusal(v_was, v_state);
   END IF;
   IF v_refusal IS NOT NULL THEN
     RETURN v_refusal;

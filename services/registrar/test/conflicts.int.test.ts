@@ -1,7 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { canonicalize, newUuidV7 } from '@lenserfight/envelope'
 import { limits } from '@lenserfight/schemas'
-import { conflictsOf, digestOf, join, type ObjectState, read, reopened, resolved } from '@lenserfight/sync'
+import {
+  conflictsOf,
+  digestOf,
+  join,
+  type ObjectState,
+  read,
+  reopened,
+  reservedActor,
+  resolved,
+} from '@lenserfight/sync'
 import test from 'ava'
 import fc from 'fast-check'
 import { createAnswerer } from '../src/ask/answer-request.ts'
@@ -327,15 +336,42 @@ test('object_too_large: a decision leaves no object larger than one may be, and 
   t.is(codeOf(await resolve(session, conflict, { side: 1 - long })), 'ok')
 })
 
-test('object_too_large: no more writers are named than an object may have, however often it is taken back', async (t) => {
+test('object_too_large: writers fill up nothing that a decision needs, and no more sides stand beside each other than may', async (t) => {
   const { session, name, conflict, state } = await disagreeing()
-  const clock = Object.fromEntries(
-    Array.from({ length: limits.clockActors - 3 }, () => [`${randomUUID()}~1`, 1] as const),
-  )
+  const actors = Array.from({ length: limits.clockActors }, () => `${randomUUID()}~1`)
+  const clock = Object.fromEntries(actors.map((actor) => [actor, 1] as const))
   await putObject(world().owner, session.lenser, name, join(state, { clock, paths: {} }))
+  const first = await resolution(session, conflict, { side: 0 })
+  t.is(codeOf(await undo(session, first.resolution_id)), 'ok')
+  const [again] = await list(session)
+  const second = await resolution(session, again as ListedConflict, { side: 0 })
+  const writes = actors
+    .slice(0, limits.writesPerPath - 1)
+    .map((actor, n) => ({ actor, clock: { [actor]: 2 }, value: `${n}` }))
+  const later = Object.fromEntries(writes.map(({ actor }) => [actor, 2]))
+  const beside = join(await stateOf(session, name), { clock: later, paths: { [step]: writes } })
+  await putObject(world().owner, session.lenser, name, beside)
+  t.is(codeOf(await undo(session, second.resolution_id)), 'object_too_large')
+})
+
+test('object_too_large: what canonical JSON writes short is counted short, so either side can be chosen', async (t) => {
+  for (const side of [0, 1]) {
+    const { session, conflict } = await disagreeing([Array(900).fill(1e-300), Array(800).fill(1e-300)])
+    t.is(codeOf(await resolve(session, conflict, { side })), 'ok')
+  }
+})
+
+test('unknown_resolution: nothing of an object that is forgotten comes back in another of its name', async (t) => {
+  const { session, name, conflict } = await disagreeing()
   const done = await resolution(session, conflict, { side: 0 })
-  t.is(Object.keys((await stateOf(session, name)).clock).length, limits.clockActors)
-  t.is(codeOf(await undo(session, done.resolution_id)), 'object_too_large')
+  const actor = `${randomUUID()}~1`
+  // Decided as often as the former was.
+  const clock = { [actor]: 3, [reservedActor()]: 1 }
+  const fresh = { clock, paths: { [step]: [{ actor, clock, value: 'other' }], $life: [{ actor, clock, value: true }] } }
+  await world().query('DELETE FROM devices.sync_objects WHERE object = $1', [name.object])
+  await putObject(world().owner, session.lenser, name, fresh)
+  t.is(codeOf(await undo(session, done.resolution_id)), 'unknown_resolution')
+  t.deepEqual(await stateOf(session, name), fresh)
 })
 
 test('the size of an object as it reads is the same in the database as in the merge', async (t) => {

@@ -279,6 +279,52 @@ test.serial('two sequencers share what is pending; one that dies leaves all that
   for (const { device } of accounts) t.deepEqual(Object.keys(await pulled(device, 'budget')), ['budget'])
 })
 
+test.serial(
+  'law 5: keys that are opened and not told of stay, and no key goes that was left after its object was opened',
+  async (t) => {
+    const { lenser, device } = await account()
+    await sequence()
+    const write = (runs: number) =>
+      world().owner.query(
+        `INSERT INTO agents.quotas (lenser_id, daily_runs) VALUES ($1, $2)
+       ON CONFLICT (lenser_id) DO UPDATE SET daily_runs = excluded.daily_runs`,
+        [lenser, runs],
+      )
+    const pending = async () => (await world().rows('SELECT FROM devices.sync_pending')).length
+    await write(1)
+    await open(world().as('ltg_sync_applier'))
+    t.is(await pending(), 1)
+    // Its word on a key that it has not taken counts for nothing.
+    const client = await world().as('ltg_sync_applier').connect()
+    try {
+      await client.query('BEGIN')
+      const opened = await open(client)
+      t.is(opened.objects.length, 1)
+      await write(2)
+      await commit(client, opened)
+      await client.query('COMMIT')
+    } finally {
+      await client.query('ROLLBACK')
+      client.release()
+    }
+    t.is(await pending(), 1)
+    t.like(await pulled(device, 'budget'), { budget: { daily_runs: 2 } })
+    t.is(await pending(), 0)
+  },
+)
+
+test.serial('law 5: what stands for an object that is not yet one is told to nobody', async (t) => {
+  const { lenser } = await account()
+  const name = { lenser, class: 'agent_config', object: 'ghost' }
+  await world().owner.query(
+    'INSERT INTO devices.sync_objects (lenser_id, class, object, state) VALUES ($1, $2, $3, $4)',
+    [...Object.values(name), JSON.stringify(emptyState)],
+  )
+  await commit(world().as('ltg_sync_applier'), { taken: 1, objects: [{ ...name, state: emptyState }] })
+  t.deepEqual(await world().rows(`SELECT FROM devices.sync_changes WHERE object = 'ghost'`), [])
+  t.is((await world().rows(`SELECT FROM devices.sync_objects WHERE object = 'ghost' AND digest IS NULL`)).length, 1)
+})
+
 test.serial('whom to tell: the account’s devices that may pull, and of what is everybody’s nobody', async (t) => {
   const { lenser, device } = await account()
   await world().addDevice(lenser, 'revoked')
