@@ -157,6 +157,7 @@ INSERT INTO devices.reasons (code, next) VALUES
   ('clock_ahead', 'stop'),
   ('out_of_order', 'wait'),
   ('not_leader', 'wait'),
+  ('rate_limited', 'wait'),
   ('cursor_ahead', 'stop'),
   ('resync_required', 'stop'),
   ('unknown_conflict', 'stop'),

@@ -188,6 +188,46 @@ BEGIN
 END
 $$;
 
+-- The entries with rate_limited whose objects come after as many stored bytes as one push may have merged into: each costs what
+-- its object holds, however little it says. The first of a push always goes.
+CREATE FUNCTION devices.fn_sync_room(p_entries devices.sync_entry[]) RETURNS devices.sync_entry[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+  v_late text[];
+BEGIN
+  WITH named AS MATERIALIZED (
+    SELECT e.idx, e.lenser_id, e.class, e.object, min(e.place) AS place
+      FROM unnest(p_entries) e WHERE e.code IS NULL GROUP BY 1, 2, 3, 4
+  ), sized AS (
+    SELECT n.idx, n.class, n.object, row_number() OVER push AS rank,
+           -- What is compressed is looked into: it says nothing of what it holds.
+           sum(CASE WHEN pg_column_compression(o.state) IS NULL THEN pg_column_size(o.state)
+                    ELSE octet_length(o.state::text) END) OVER push AS bytes
+      FROM named n
+      JOIN devices.sync_objects o ON (o.lenser_id, o.class, o.object) = (n.lenser_id, n.class, n.object)
+    WINDOW push AS (PARTITION BY n.idx ORDER BY n.place)
+  )
+  SELECT array_agg(concat(s.idx, '/', s.class, '/', s.object)) INTO v_late
+    FROM sized s WHERE s.rank > 1 AND s.bytes > devices.fn_limit('pushStateBytes');
+  IF v_late IS NULL THEN
+    RETURN p_entries;
+  END IF;
+  RETURN ARRAY(
+    SELECT ROW(e.place, e.idx, e.entry, e.lenser_id, e.device_id, e.class, e.object, e.actor, e.n, e.clock, e.prev, e.paths,
+               NULL, NULL,
+               CASE WHEN e.code IS NULL AND concat(e.idx, '/', e.class, '/', e.object) = ANY (v_late) THEN 'rate_limited'
+                    ELSE e.code END,
+               NULL)::devices.sync_entry
+      FROM unnest(p_entries) e ORDER BY e.place);
+END
+$$;
+
 -- Opens pushes and locks all that they are about, until this transaction ends: {epoch, items: [{idx, device_id, entries: [{code} or
 -- {at, link_at}]}], objects: [{class, object, state, links}]}. Of what has its outcome already there is nothing to decide. `at` is
 -- the object's place; of links those of the actors that are here; link_at is the link on record under an entry's number.
@@ -204,7 +244,7 @@ DECLARE
     devices.fn_begin_verified(devices.fn_look_verified(p_envelopes, 'sync_push', false))));
 BEGIN
   PERFORM devices.fn_sync_lock_objects(v_entries);
-  v_entries := devices.fn_sync_limit(v_entries);
+  v_entries := devices.fn_sync_room(devices.fn_sync_limit(v_entries));
   RETURN (
     WITH named AS MATERIALIZED (
       SELECT e.place, e.idx, e.entry, e.lenser_id, e.device_id, e.class, e.object, e.actor, e.n, e.code,

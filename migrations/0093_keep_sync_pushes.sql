@@ -265,7 +265,7 @@ DECLARE
   v_said jsonb;
 BEGIN
   PERFORM devices.fn_sync_lock_objects(v_entries);
-  v_entries := devices.fn_sync_said(devices.fn_sync_limit(v_entries), p_merged);
+  v_entries := devices.fn_sync_said(devices.fn_sync_room(devices.fn_sync_limit(v_entries)), p_merged);
   PERFORM devices.fn_sync_check_entries(v_entries);
   v_merges := devices.fn_sync_merged(v_entries, p_merged);
   PERFORM devices.fn_sync_check_states(v_entries, v_merges);

@@ -1,10 +1,11 @@
 import type { Change } from '@lenserfight/bus'
-import { call, type Pool, tookTooLong, withTransaction } from '@lenserfight/db'
+import { call, type Pool, withTransaction } from '@lenserfight/db'
 import type { FormerKey, SignerRecord } from '@lenserfight/envelope'
 import { CodedError, isReasonCode, type ReceiptItem } from '@lenserfight/schemas'
 import type { Merged } from './decide/merge.ts'
 import type { Opened } from './decide/opened.ts'
 import type { Item } from './decode.ts'
+import { createInTime } from './in-time.ts'
 import type { Sequenced, Taken } from './sequence.ts'
 
 /** What pushes came to. */
@@ -96,22 +97,9 @@ const readBatch = (rows: readonly OutcomeRow[]): Pick<Pushed, 'notices' | 'confl
   }
 }
 
-/** As many at a time as the database gets done: what nobody is to blame for would be tried for ever, and hold up everybody. */
-const inTime = async <T>(
-  items: readonly Item[],
-  apply: (items: readonly Item[]) => Promise<readonly T[]>,
-): Promise<readonly T[]> => {
-  try {
-    return await apply(items)
-  } catch (error) {
-    if (!tookTooLong(error) || items.length === 1) throw error
-    const half = Math.ceil(items.length / 2)
-    return [...(await inTime(items.slice(0, half), apply)), ...(await inTime(items.slice(half), apply))]
-  }
-}
-
 /** Binds the store to a pool. Everything throws InfrastructureError where the database is gone. */
 export const createStore = (pool: Pool): ApplierStore => {
+  const inTime = createInTime()
   const signers = async (kids: readonly string[]): Promise<ReadonlyMap<string, SignerRecord>> => {
     const rows = await call<SignerRow>(pool, 'devices.fn_signers', [kids])
     const devices = rows.filter(({ signer }) => signer === 'device')

@@ -113,6 +113,30 @@ test('rule 9: of an object made again under a name that was forgotten no number 
   t.deepEqual(codesOf(await world.push(machine, entries)), ['clock_reused', 'applied', 'applied'])
 })
 
+test('rate_limited: one push is merged into so much of what is stored, and the rest of it goes with the next', async (t) => {
+  const machine = await world.addMachine()
+  const { lenser } = machine.device
+  const names = Array.from({ length: 30 }, (_, n) => ({ class: 'lens_draft', object: `o${n}` }))
+  await world.push(
+    machine,
+    names.map((name) => machine.set(name, { name: 'x' })),
+  )
+  // Three writers' notes beside each other: 180 kB each, and next to nothing as they are compressed.
+  const writers = [11, 12, 13].map((incarnation) => actorOf(machine.device.id, incarnation))
+  await world.owner.query(
+    `UPDATE devices.sync_objects SET state = state || jsonb_build_object(
+       'clock', state -> 'clock' || (SELECT jsonb_object_agg(a, 1) FROM unnest($2::text[]) a),
+       'paths', state -> 'paths' || jsonb_build_object('notes', (SELECT jsonb_agg(jsonb_build_object(
+         'actor', a, 'clock', jsonb_build_object(a, 1), 'value', repeat('x', 60000)) ORDER BY a DESC) FROM unnest($2::text[]) a)))
+      WHERE lenser_id = $1`,
+    [lenser, writers],
+  )
+  const entries = names.map((name) => machine.set(name, { name: 'y' }))
+  const said = codesOf(await world.push(machine, entries))
+  t.deepEqual(said, [...Array(23).fill('applied'), ...Array(7).fill('rate_limited')])
+  t.deepEqual(codesOf(await world.push(machine, entries.slice(23))), Array(7).fill('applied'))
+})
+
 const states = fc
   .array(
     fc.record({

@@ -322,7 +322,7 @@ const onInsert = async (table: string, lenser: string, does: string): Promise<vo
   )
 }
 
-test('what takes the database too long is merged in halves; what is too long by itself is held, and nothing of it kept', async (t) => {
+test('what takes the database too long is merged in halves; what is too long by itself is held, three times, and nothing of it kept', async (t) => {
   const machine = await world.addMachine()
   const { lenser } = machine.device
   await onInsert('devices.operations', lenser, 'PERFORM pg_sleep(0.3)')
@@ -334,6 +334,19 @@ test('what takes the database too long is merged in halves; what is too long by 
   )
   const [tooShort, short] = [poolOf(200), poolOf(2500)]
   await t.throwsAsync(world.createRig(tooShort).handle(items.slice(0, 2)), { instanceOf: InfrastructureError })
+  t.is(await world.count('devices.sync_objects WHERE lenser_id = $1', [lenser]), 0)
+  // Then it is given up, and those beside it go on.
+  const impatient = world.createRig(tooShort)
+  const [alone] = items.slice(0, 1)
+  const other = await world.addMachine()
+  const beside = await world.sealPush(other.device, [other.set(agent('a'), { name: 'x' })])
+  for (let tries = 1; tries < 3; tries += 1) {
+    await t.throwsAsync(impatient.handle(items.slice(0, 1)), { instanceOf: InfrastructureError })
+  }
+  await t.throwsAsync(impatient.handle([beside, alone as (typeof items)[0]]), { code: 'internal_error' })
+  await impatient.handle([beside])
+  t.true(impatient.receipts.some(({ item }) => item.digest === beside.digest && item.ok))
+  await t.throwsAsync(impatient.handle(items.slice(0, 1)), { code: 'internal_error' })
   t.is(await world.count('devices.sync_objects WHERE lenser_id = $1', [lenser]), 0)
   const rig = world.createRig(short)
   await rig.handle(items)
