@@ -169,6 +169,17 @@ const depthOf = (value: unknown): number => {
   return depth
 }
 
+const isCarriedText = (text: string): boolean => text.isWellFormed() && !text.includes('\0')
+/** Whether an envelope takes it: what none can carry would be kept here and never sent. No deeper than `objectDepth`. */
+const isCarried = (value: unknown): boolean => {
+  if (typeof value === 'number')
+    return Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value))
+  if (typeof value === 'string') return isCarriedText(value)
+  if (Array.isArray(value)) return value.every(isCarried)
+  if (typeof value !== 'object' || value === null) return true
+  return Object.entries(value).every(([name, each]) => isCarriedText(name) && isCarried(each))
+}
+
 /**
  * Whether a value may stand at a path of an object: null may everywhere, it deletes. Sizes are the caller's to check.
  * @returns null if it may, else why not, without the value
@@ -183,5 +194,8 @@ export const checkPath = (className: string, path: string, value: unknown): stri
     const [first] = rule.validator.Errors(value)
     return `${rule.form}: ${first?.message ?? 'does not match its schema'}`
   }
-  return depthOf(value) > limits.objectDepth ? `${rule.form}: over ${limits.objectDepth} levels deep` : null
+  if (depthOf(value) > limits.objectDepth) return `${rule.form}: over ${limits.objectDepth} levels deep`
+  return isCarried(value)
+    ? null
+    : `${rule.form}: no integer is beyond 2^53 - 1, and no text has U+0000 or half a character`
 }

@@ -16,6 +16,10 @@ export interface Applied {
   readonly objects: readonly string[]
   /** There is more to ask for at once. */
   readonly more: boolean
+  /** Something is read anew from now on: what was asked before says nothing of that reading. */
+  readonly isAnew: boolean
+  /** It is of a former epoch, and nothing of it was taken. */
+  readonly isFormer: boolean
   /** Classes that differ from the gateway's although they were read anew. */
   readonly differing: readonly string[]
 }
@@ -116,7 +120,7 @@ const applyPart = (context: PageContext, cursor: Cursor, part: FeedPart): Applie
   return part.after === cursor.after ? applyRows(context, cursor, part) : nothing
 }
 
-/** Another epoch: the database was restored, and everything here is written on what it has by now (rule 14). */
+/** A later epoch: the database was restored, and everything here is written on what it has by now (rule 14). */
 const beginEpoch = ({ tables, compared }: PageContext, epoch: number): void => {
   tables.setFact('epoch', epoch)
   tables.rebaseAll()
@@ -133,9 +137,11 @@ export const applyPage = (context: PageContext, page: FeedPage): Applied => {
   return tables.transaction(() => {
     const known = tables.fact('epoch')
     if (known === undefined) tables.setFact('epoch', page.epoch)
-    else if (known !== page.epoch) {
+    else if (known > page.epoch)
+      return { rows: 0, objects: [], more: false, isAnew: false, isFormer: true, differing: [] }
+    else if (known < page.epoch) {
       beginEpoch(context, page.epoch)
-      return { rows: 0, objects: [], more: true, differing: [] }
+      return { rows: 0, objects: [], more: true, isAnew: true, isFormer: false, differing: [] }
     }
     const named = tables
       .cursors()
@@ -149,6 +155,8 @@ export const applyPage = (context: PageContext, page: FeedPage): Applied => {
       objects: [...new Set(rows)],
       // A page that moves no cursor is the last, whatever it says of itself.
       more: applied.some(({ isAnew, isFurther }) => isAnew || (page.more && isFurther)),
+      isAnew: applied.some(({ isAnew }) => isAnew),
+      isFormer: false,
       differing: diverged.map((cursor) => cursor.class),
     }
   })

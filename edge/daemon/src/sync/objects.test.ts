@@ -129,8 +129,12 @@ test('what is not of its class’s form, or too much, is refused as it is edited
   const pref = { class: 'non_secret_pref', object: 'all' }
   t.throws(() => objects.set(pref, { 'pref/a': 'x'.repeat(limits.objectBytes) }), { code: 'object_too_large' })
   t.throws(() => objects.set(pref, { 'pref/a': { b: JSON.parse('1e999') as number } }), { code: 'invalid_object' })
+  for (const value of [1e300, 2 ** 53, 'a\u0000', { 'a\u0000': 1 }, [['\udc00']]])
+    t.throws(() => objects.set(pref, { 'pref/a': value }), { code: 'invalid_object' }, 'no envelope carries it')
   t.is(tables.countKept(), 0)
   t.deepEqual(objects.list({ deleted: true }).objects, [])
+  const carried = { 'pref/a': 2 ** 53 - 1, 'pref/b': 0.5, 'pref/c': 5e-324, 'pref/d': 'a\n\u{1f600}' }
+  t.deepEqual(objects.set(pref, carried).paths, carried)
 })
 
 test('an outbox of edits that is full says so and keeps what it has', (t) => {

@@ -1,10 +1,15 @@
-import { limits } from '@lenserfight/schemas'
+import { createLogger } from '@lenserfight/runtime'
+import { CodedError, limits } from '@lenserfight/schemas'
 import { apply, checksumOf, digestOf, edit, emptyState, type ObjectState } from '@lenserfight/sync'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
+import { defaultTiming } from '../outbox/decide.ts'
+import { createOutbox } from '../outbox/outbox.ts'
 import { deviceA, deviceB, newMachine, reviewer } from './_machine.ts'
-import { applyPage } from './apply-page.ts'
+import { applyPage, beginSnapshot } from './apply-page.ts'
+import { createPull } from './pull.ts'
 import { type FeedPage, readFeedPage } from './pull-result.ts'
 import { settlePush } from './settle-push.ts'
+import { createSync } from './sync.ts'
 import { renewed } from './transitions.ts'
 
 const className = reviewer.class
@@ -36,6 +41,22 @@ const newReader = () => {
   return { ...machine, take, cursor, names }
 }
 
+const theirs = `${deviceB}~1`
+const wrote = (write: object, paths: object = {}) => ({
+  clock: { [theirs]: 1 },
+  paths: { name: [{ actor: theirs, clock: { [theirs]: 1 }, value: 'v', ...write }], ...paths },
+})
+/** What no merge comes to. */
+const lies = [
+  wrote({ value: 'a\ud800' }),
+  wrote({}, { notes: [] }),
+  wrote({ clock: { [theirs]: 2 } }),
+  wrote({ actor: `${deviceA}~1` }),
+  wrote({ clock: {} }),
+  { ...wrote({}), clock: { x: 1 } },
+  { ...wrote({}), clock: { [theirs]: 2 ** 53 } },
+]
+
 test('what does not have the form of a page is none, and so are rows out of their order or range', (t) => {
   const state = written({ name: 'a' })
   const of = (part: object, more: object = {}) =>
@@ -52,6 +73,7 @@ test('what does not have the form of a page is none, and so are rows out of thei
     { rows: [rowOf(1, 'a', state)] },
     { rows: [{ seq: 2, object: 'a', op: 'upsert' }] },
     { rows: [{ ...rowOf(2, 'a', state), state: { clock: {} } }] },
+    ...lies.map((lie) => ({ rows: [{ ...rowOf(2, 'a', state), state: lie }] })),
   ])
     t.is(of('code' in wrong ? wrong : { ...good, ...wrong }), undefined, JSON.stringify(wrong))
   t.is(
@@ -261,4 +283,91 @@ test('rule 14: a machine enrolled anew while the gateway’s rows are read write
   if (before !== undefined) tables.save(before, renewed(before, by))
   take(pageOf({ after: 1, upto: 1 }, 2))
   t.deepEqual(objects.get(reviewer).paths, { name: 'new', notes: 'mine' })
+})
+
+test('rule 14: an answer of a former epoch that comes late takes nothing back', (t) => {
+  const { take, objects, tables, cursor } = newReader()
+  take(pageOf({ upto: 0 }))
+  objects.set(reviewer, { name: 'mine' })
+  take(pageOf({ upto: 0 }, 2))
+  take(pageOf({ upto: 3 }, 2))
+  const before = tables.find(reviewer)
+  t.like(take(pageOf({ after: 3, upto: 4 }, 1)), { isFormer: true, more: false })
+  t.is(tables.fact('epoch'), 2)
+  t.like(cursor(), { after: 3, isSnapshot: false })
+  t.deepEqual(tables.find(reviewer), before)
+})
+
+/** A machine that pulls from somebody who answers as told. */
+const newPuller = (t: ExecutionContext) => {
+  const machine = newMachine()
+  const asked: string[] = []
+  const codes: (string | null)[] = []
+  let number = 0
+  const pull = createPull({
+    ...{ tables: machine.tables, deviceId: () => deviceA, report: () => ({}), everyMs: 3_600_000, onPulled: () => {} },
+    ...{ timing: { resendFloorMs: 60_000, resendCeilingMs: 60_000, resignFloorMs: 1 }, onRefused: () => {} },
+    ...{ logger: createLogger({ service: 'test', level: 'silent' as never }), onCode: (code) => codes.push(code) },
+  })
+  const sign = () => ({ digest: `${++number}`, bytes: Buffer.from('') })
+  pull.attach({ sign: sign as never, publish: () => asked.push(`${number}`) })
+  t.teardown(pull.close)
+  const answer = (result: unknown, digest = asked.at(-1) ?? '') => {
+    pull.receive([{ digest, ok: true, result: result as Record<string, unknown> }], 'sync-applier')
+  }
+  return { ...machine, pull, asked, codes, answer }
+}
+
+test('who answers with one beginning after another is asked no more often than who does not answer', (t) => {
+  const { asked, codes, answer, tables } = newPuller(t)
+  tables.setFact('epoch', 1)
+  for (let epoch = 2; epoch < 200; epoch += 1) answer(pageOf({ upto: 1 }, epoch))
+  t.true(asked.length < 50, `${asked.length}`)
+  t.true(codes.includes('resync_required'))
+})
+
+test('a page that is none leaves all as it was, and the machine goes on', (t) => {
+  const { asked, codes, answer, objects, pull } = newPuller(t)
+  for (const state of lies)
+    answer({
+      epoch: 1,
+      more: false,
+      classes: { [className]: { after: 0, upto: 1, more: false, rows: [{ ...rowOf(1, 'a', written({})), state }] } },
+    })
+  t.deepEqual(objects.list({ deleted: true }).objects, [])
+  t.is(codes.at(-1), 'internal_error')
+  t.true(pull.isFailing())
+  pull.restart()
+  t.is(asked.length, 1, 'not at once')
+})
+
+test('an answer to what was asked before a class was to be read anew does not end that reading', (t) => {
+  const { asked, answer, objects, tables, pull } = newPuller(t)
+  const by = { deviceId: deviceA, now: 1 }
+  applyPage({ tables, by, compared: new Map() }, pageOf({ upto: 1, rows: [rowOf(1, 'a', written({ name: 'a' }))] }))
+  for (const cursor of tables.cursors()) beginSnapshot(tables, cursor)
+  pull.restart()
+  answer(pageOf({ upto: 0 }), asked[0])
+  t.is(objects.list({}).objects.length, 1)
+})
+
+test('a disk that takes nothing does not end who pulls', (t) => {
+  const { store, tables } = newMachine()
+  const unable: string[] = []
+  const logger = createLogger({ service: 'test', level: 'silent' as never })
+  const outbox = createOutbox({ store, logger })
+  const sync = createSync({
+    ...{ store, outbox, logger, deviceId: () => deviceA, account: 'cat', flushMs: 1_000, pullMs: 1_000 },
+    ...{ timing: defaultTiming, onRefused: () => {}, onUnable: (code) => unable.push(code) },
+  })
+  t.teardown(sync.close)
+  sync.resume()
+  store.run(`CREATE TRIGGER full BEFORE INSERT ON sync_facts BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
+  const sign = () => {
+    throw new CodedError('state_unwritable')
+  }
+  t.notThrows(() => sync.attach({ ask: sign, sign, publish: () => {} }, ['sync_pull']))
+  t.is(sync.failing(), 'state_unwritable')
+  t.true(unable.length > 0)
+  t.is(tables.fact('last_code'), undefined)
 })

@@ -1,5 +1,5 @@
 import type { Logger } from '@lenserfight/runtime'
-import { CodedError, mayConclude, type ReasonCode, type ReceiptItem } from '@lenserfight/schemas'
+import { CodedError, mayConclude, pullableClasses, type ReasonCode, type ReceiptItem } from '@lenserfight/schemas'
 import type { GatewayClient } from '../gateway/client.ts'
 import type { Timing } from '../outbox/decide.ts'
 import { type Applied, applyPage } from './apply-page.ts'
@@ -11,6 +11,8 @@ import type { SyncTables } from './tables.ts'
 const remembered = 8
 /** However long nobody answers, it is asked again within so many times the usual. */
 const mostPauses = 6
+/** How often a reading may begin anew, as each class may once, before it is no better than a failure. */
+const mostRestarts = 2 * pullableClasses.length
 /** Between two pulls that notices of a change cause, milliseconds. */
 const calmMs = 100
 
@@ -28,6 +30,8 @@ export interface Pull {
   readonly detach: () => void
   /** There is something to pull, somebody says. */
   readonly notice: () => void
+  /** Something is to be read anew: what was asked before says nothing of it. */
+  readonly restart: () => void
   /** Pulls at once and resolves when all is read, or when time is up. */
   readonly pullNow: (timeoutMs: number, signal?: AbortSignal) => Promise<Pulled>
   /** Takes the items of a receipt that this service signed. */
@@ -77,6 +81,7 @@ export const createPull = (options: PullOptions): Pull => {
   let isUnderWay = false
   let isWanted = false
   let failures = 0
+  let restarts = 0
   let askedAt = Number.NEGATIVE_INFINITY
 
   const askIn = (ms: number): void => {
@@ -86,8 +91,8 @@ export const createPull = (options: PullOptions): Pull => {
   const fail = (code: ReasonCode): void => {
     isUnderWay = false
     failures += 1
-    onCode(code)
     askIn(Math.min(backoffMs(failures, timing, random()), mostPauses * everyMs))
+    onCode(code)
   }
   /** No answer: it or the request was lost, or nobody is there to give one. */
   const silent = (): void => fail('answer_timeout')
@@ -131,6 +136,7 @@ export const createPull = (options: PullOptions): Pull => {
   const finish = (applied: Applied, of: number): void => {
     isUnderWay = false
     failures = 0
+    restarts = 0
     tables.setFact('last_pull_at', now())
     onCode(applied.differing.length > 0 ? 'sync_diverged' : null)
     for (const each of [...waiting]) if (each.round <= of) each.end(true)
@@ -146,13 +152,25 @@ export const createPull = (options: PullOptions): Pull => {
       return
     }
     const applied = applyPage({ tables, by: { deviceId: deviceId(), now: now() }, compared }, page)
+    if (applied.isFormer) {
+      // What is asked for now is awaited still.
+      logger.warn({ event: 'pull_former', epoch: page.epoch }, 'an answer of a former epoch is not taken')
+      return
+    }
+    if (applied.isAnew) {
+      sent.clear()
+      restarts += 1
+    }
     for (const each of waiting) {
       each.rows += applied.rows
       for (const name of applied.objects) each.objects.add(name)
     }
     if (applied.rows > 0)
       logger.info({ event: 'pulled', rows: applied.rows, more: applied.more }, 'changes were pulled')
-    if (applied.more) askPage()
+    if (restarts > mostRestarts) {
+      restarts = 0
+      fail('resync_required')
+    } else if (applied.more) askPage()
     else finish(applied, of)
   }
 
@@ -167,6 +185,11 @@ export const createPull = (options: PullOptions): Pull => {
       clearTimeout(timer)
     },
     notice: askSoon,
+    restart: () => {
+      sent.clear()
+      isUnderWay = false
+      askSoon()
+    },
     pullNow: async (timeoutMs, signal) => {
       if (client === undefined) throw new CodedError('gateway_unreachable')
       const { promise, resolve } = Promise.withResolvers<boolean>()
@@ -199,11 +222,11 @@ export const createPull = (options: PullOptions): Pull => {
         try {
           take(item.result, of)
         } catch (error) {
-          if (!(error instanceof CodedError)) throw error
-          // The cursors are where they were: the same rows come again.
-          logger.error({ event: 'pull_unkept', code: error.code, err: error }, 'what was pulled could not be kept')
-          onUnable(error.code)
-          fail(error.code)
+          // The cursors are where they were: the same rows come again. Whatever a page says, this machine goes on.
+          const code = error instanceof CodedError ? error.code : 'internal_error'
+          logger.error({ event: 'pull_unkept', code, err: error }, 'what was pulled could not be kept')
+          if (code === 'state_unwritable') onUnable(code)
+          fail(code)
         }
       }
     },

@@ -1,11 +1,11 @@
 import { createLogger } from '@lenserfight/runtime'
-import { limits, type ReasonCode } from '@lenserfight/schemas'
+import { CodedError, limits, type ReasonCode } from '@lenserfight/schemas'
 import { countOf, entryOf } from '@lenserfight/sync'
 import test, { type ExecutionContext } from 'ava'
 import { defaultTiming } from '../outbox/decide.ts'
 import { createOutbox } from '../outbox/outbox.ts'
 import { deviceA, deviceB, newMachine, reviewer } from './_machine.ts'
-import { cutPush } from './push.ts'
+import { createPush, cutPush } from './push.ts'
 import { decideEntry, decidePush, type EntryResult } from './push-result.ts'
 import { settlePush } from './settle-push.ts'
 import { createSync } from './sync.ts'
@@ -131,6 +131,56 @@ test('an entry that waits keeps its place, and those of other objects go on', (t
     ['reviewer'],
   )
   t.is(objects.get(reviewer).set_aside, null)
+})
+
+test('what waits is sent again also where its time was kept by a clock that was ahead', (t) => {
+  const machine = newMachine()
+  const { objects, tables } = machine
+  const year = 365 * 86_400_000
+  objects.set(reviewer, { name: 'a' })
+  pushed(machine, [refused('rate_limited')], 1_000_000 + year)
+  t.is(tables.sendable(1_000_000, []).length, 1)
+  t.is(tables.sendable(1_000_000 + year, []).length, 0)
+  t.is(tables.sendable(1_001_000 + year, []).length, 1)
+})
+
+test('an object of which the gateway has too much to do at once waits with all its edits, in their order', (t) => {
+  const machine = newMachine()
+  const { objects, tables } = machine
+  objects.set(writer, { name: 'w' })
+  objects.set(reviewer, { name: 'a' })
+  objects.set(reviewer, { name: 'b' })
+  pushed(machine, [applied, refused('rate_limited'), refused('out_of_order')])
+  t.is(objects.get(reviewer).set_aside, null)
+  t.deepEqual(tables.sendable(1_000_999, []), [])
+  t.deepEqual(
+    tables.sendable(1_001_000, []).map(({ delta }) => delta.paths.name),
+    ['a', 'b'],
+  )
+})
+
+test('an edit that no envelope carries is set aside, and those of other objects go on', async (t) => {
+  const { store, tables, objects } = newMachine()
+  const logger = createLogger({ service: 'test', level: 'silent' as never })
+  const check = (body: object): void => {
+    if (JSON.stringify(body).includes('poison')) throw new CodedError('malformed_envelope')
+  }
+  const outbox = createOutbox({ store, logger, check })
+  const push = createPush({
+    ...{ tables, outbox, logger, leader: { fence: () => 1, look: () => {} }, deviceId: () => deviceA, flushMs: 60_000 },
+    ...{ timing: defaultTiming, onCode: () => {}, onPullNeeded: () => {} },
+  })
+  t.teardown(push.close)
+  tables.setFact('epoch', 1)
+  objects.set(reviewer, { name: 'poison' })
+  objects.set(writer, { name: 'w' })
+  push.attach()
+  await push.flush(0)
+  t.like(objects.get(reviewer).set_aside, { code: 'malformed_envelope' })
+  t.deepEqual(
+    tables.underWay().flatMap((opId) => tables.carriedBy(opId).map(({ object }) => object)),
+    ['writer'],
+  )
 })
 
 test('rule 9: unconfirmed edits are written again in their order by a new writer, on what each had seen', (t) => {

@@ -6,7 +6,7 @@ import type { Outbox } from '../outbox/types.ts'
 import { backoffMs } from './jitter.ts'
 import type { Leader } from './leader.ts'
 import { type Settled, settlePush } from './settle-push.ts'
-import type { SyncTables } from './tables.ts'
+import { longestWaitMs, type SyncTables } from './tables.ts'
 import { setAside } from './transitions.ts'
 import type { OutboxEntry } from './types.ts'
 
@@ -56,6 +56,9 @@ export interface PushOptions {
   readonly random?: () => number
 }
 
+/** Codes of a push that can never be signed and sent, whatever the disk and the gateway do. */
+const ofTheBody: readonly ReasonCode[] = ['malformed_body', 'malformed_envelope']
+
 /** As many of them, in their order, as one push may carry. */
 export const cutPush = (entries: readonly OutboxEntry[], most: number): readonly OutboxEntry[] => {
   let bytes = 0
@@ -75,6 +78,8 @@ export const createPush = (options: PushOptions): Push => {
   let isUrgent = false
   let most: number = limits.entriesPerPush
   let failures = 0
+  /** Pushes one after another of which nothing was merged and something waits. */
+  let stalled = 0
   /** On a clock that nobody sets. */
   let heldUntil = 0
   let timer: NodeJS.Timeout | undefined
@@ -98,6 +103,7 @@ export const createPush = (options: PushOptions): Push => {
     if (settled.do === 'judge') {
       most = Math.min(limits.entriesPerPush, most * 2)
       failures = 0
+      stalled = settled.applied + settled.duplicate > 0 ? 0 : stalled + 1
       tables.setFact('last_push_at', now())
       return
     }
@@ -117,7 +123,8 @@ export const createPush = (options: PushOptions): Push => {
     }
     const by = { deviceId: deviceId(), now: now() }
     const settled = tables.transaction(() => {
-      const context = { tables, by, retryAt: by.now + delayAfter(1) }
+      const retryAt = by.now + Math.min(delayAfter(1 + stalled), longestWaitMs)
+      const context = { tables, by, retryAt }
       // With its edits: a result is met with once, whenever this process is killed.
       outbox.forget(opId)
       return settlePush(context, opId, push)
@@ -151,7 +158,7 @@ export const createPush = (options: PushOptions): Push => {
       })
       return false
     } catch (error) {
-      if (!(error instanceof CodedError) || error.code !== 'malformed_body') throw error
+      if (!(error instanceof CodedError) || !ofTheBody.includes(error.code)) throw error
       const [only] = entries
       if (entries.length > 1) most = Math.floor(entries.length / 2)
       else if (only !== undefined) setAsideOne(only, error)

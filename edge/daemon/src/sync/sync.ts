@@ -1,5 +1,12 @@
 import type { Logger } from '@lenserfight/runtime'
-import { type ChangeBody, type KindName, limits, type ReasonCode, type ReceiptItem } from '@lenserfight/schemas'
+import {
+  type ChangeBody,
+  CodedError,
+  type KindName,
+  limits,
+  type ReasonCode,
+  type ReceiptItem,
+} from '@lenserfight/schemas'
 import { entryOf } from '@lenserfight/sync'
 import type { GatewayClient } from '../gateway/client.ts'
 import type { Timing } from '../outbox/decide.ts'
@@ -63,8 +70,14 @@ export const createSync = (options: SyncOptions): Sync => {
   const { now = Date.now } = options
   const tables = createSyncTables(store)
   let pullCode: ReasonCode | null = null
+  /** Told for people alone: what goes on does not end because it cannot be kept. */
   const keepCode = (code: ReasonCode | null): void => {
-    if ((tables.fact('last_code') ?? null) !== code) tables.setFact('last_code', code)
+    try {
+      if ((tables.fact('last_code') ?? null) !== code) tables.setFact('last_code', code)
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      onUnable(error.code)
+    }
   }
 
   const leader = createLeader({
@@ -75,7 +88,7 @@ export const createSync = (options: SyncOptions): Sync => {
   const push = createPush({
     ...{ tables, outbox, leader, deviceId, flushMs, timing, logger, onUnable, now },
     onCode: keepCode,
-    onPullNeeded: () => pull.notice(),
+    onPullNeeded: () => pull.restart(),
   })
   const diverged = (): string[] =>
     tables

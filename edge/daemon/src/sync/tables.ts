@@ -95,6 +95,9 @@ interface Facts {
   readonly last_code: ReasonCode | null
 }
 
+/** What is to wait for longer was kept by a clock that was ahead and is put right: it waits no more, milliseconds. */
+export const longestWaitMs = 3_600_000
+
 const coordinatedList = (classes: readonly string[]): string => JSON.stringify(classes)
 
 /** The objects, their outbox and the cursors on this machine's disk: what is read and written, without deciding anything. */
@@ -226,18 +229,12 @@ export const createSyncTables = (store: Store) => {
       store
         .all<EntryRow>(
           `SELECT e.* FROM sync_outbox e JOIN objects o USING (class, object)
-            WHERE e.applied = 0 AND e.op_id IS NULL AND o.rebase = 0 AND o.not_before <= ?
-              AND e.class NOT IN (SELECT value FROM json_each(?))
-            ORDER BY e.id LIMIT ?`,
-          ...[now, coordinatedList(without), limit],
+            WHERE e.applied = 0 AND e.op_id IS NULL AND o.rebase = 0 AND o.not_before NOT BETWEEN ?1 + 1 AND ?1 + ?4
+              AND e.class NOT IN (SELECT value FROM json_each(?2))
+            ORDER BY e.id LIMIT ?3`,
+          ...[now, coordinatedList(without), limit, longestWaitMs],
         )
         .map(entryOf),
-    /** When the next of those that wait may be pushed; undefined where none waits. */
-    nextSendableAt: (): number | undefined =>
-      store.get<{ at: number | null }>(
-        `SELECT min(o.not_before) AS at FROM sync_outbox e JOIN objects o USING (class, object)
-          WHERE e.applied = 0 AND e.op_id IS NULL AND o.rebase = 0 AND o.not_before > 0`,
-      )?.at ?? undefined,
     markUnderWay: (entries: readonly OutboxEntry[], opId: string): void => {
       for (const [place, { id }] of entries.entries())
         store.run('UPDATE sync_outbox SET op_id = ?, place = ? WHERE id = ?', opId, place, id ?? null)
