@@ -96,7 +96,8 @@ BEGIN
                  WHEN c.class IS NULL THEN 'unknown_class'
                  WHEN c.authority = 'cloud' THEN 'cloud_authoritative'
                  WHEN c.authority = 'local' THEN 'local_only_class'
-                 WHEN NOT n.clock ? n.actor OR n.object !~ '^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$' THEN 'invalid_object'
+                 WHEN NOT n.clock ? n.actor OR n.object !~ '^[A-Za-z0-9][A-Za-z0-9._:-]*$' OR length(n.object) > 128
+                   THEN 'invalid_object'
                  WHEN c.coordinated AND (
                    l.device_id = p.kid AND l.fence = p.fence AND l.expires_at > greatest(p.stored_at, now())) IS NOT TRUE
                    THEN 'not_leader'

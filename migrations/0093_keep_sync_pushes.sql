@@ -89,7 +89,9 @@ DECLARE
   v_splits CONSTANT devices.sync_split[] := ARRAY(
     SELECT s
       FROM unnest(p_merges) m
-     CROSS JOIN LATERAL devices.fn_sync_splits(ROW(m.lenser_id, m.class, m.object)::devices.sync_key, m.after) s);
+     CROSS JOIN LATERAL devices.fn_sync_splits(ROW(m.lenser_id, m.class, m.object)::devices.sync_key, m.after) s
+     -- Where anything stands beside something else at all.
+     WHERE jsonb_path_exists(m.after, '$.paths.*[1]'));
   v_opened integer;
 BEGIN
   UPDATE devices.sync_conflicts k SET closed_at = greatest(now(), k.opened_at), changed_at = now()
@@ -124,6 +126,7 @@ CREATE FUNCTION devices.fn_sync_newest(p_entries devices.sync_entry[], p_merges 
 LANGUAGE plpgsql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
+SET enable_hashjoin = on
 SET enable_nestloop = off
 AS $$
 BEGIN
@@ -137,39 +140,32 @@ BEGIN
 END
 $$;
 
--- Writes the merged states and the log of edits, and takes away what stood for objects that did not come to be.
-CREATE FUNCTION devices.fn_sync_write(
-  p_items devices.verified_item[], p_entries devices.sync_entry[], p_merges devices.sync_merge[]
-) RETURNS void
+-- Writes the log of edits, and takes away what stood for objects that do not come to be.
+CREATE FUNCTION devices.fn_sync_log(p_items devices.verified_item[], p_entries devices.sync_entry[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_mergejoin = off
 AS $$
-DECLARE
-  v_newest jsonb[] := devices.fn_sync_newest(p_entries, p_merges);
 BEGIN
-  UPDATE devices.sync_objects o
-     SET state = m.after, digest = m.digest, links = o.links || m.newest, changed_at = now()
-    FROM ROWS FROM (unnest(p_merges), unnest(v_newest))
-      AS m (lenser_id, class, object, before, after, digest, newest)
-   WHERE (o.lenser_id, o.class, o.object) = (m.lenser_id, m.class, m.object);
   WITH envelopes AS MATERIALIZED (SELECT i.idx, (i.parts).digest FROM unnest(p_items) i)
   INSERT INTO devices.sync_outbox
     (lenser_id, device_id, object_class, object_id, op, payload, vclock, actor, n, link, digest)
   SELECT e.lenser_id, e.device_id, e.class, e.object,
          CASE WHEN e.paths -> '$life' = 'null' THEN 'delete' ELSE 'upsert' END,
-         e.paths, e.clock, e.actor, e.n, devices.fn_b64url_decode(e.link), i.digest
+         e.paths, e.clock, e.actor, e.n, decode(translate(e.link, '-_', '+/') || '=', 'base64'), i.digest
     FROM unnest(p_entries) e JOIN envelopes i ON i.idx = e.idx
    WHERE e.status = 'applied'
    ORDER BY e.place;
-  DELETE FROM devices.sync_objects o
-   USING (SELECT DISTINCT e.lenser_id, e.class, e.object
-            FROM unnest(p_entries) e JOIN devices.object_classes c ON c.class = e.class AND c.authority = 'both'
-           WHERE e.status IS DISTINCT FROM 'applied') e
-   WHERE (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
-     AND o.seq IS NULL AND o.state -> 'clock' = '{}';
+  IF EXISTS (SELECT FROM unnest(p_entries) e WHERE e.status IS DISTINCT FROM 'applied') THEN
+    DELETE FROM devices.sync_objects o
+     USING (SELECT e.lenser_id, e.class, e.object
+              FROM unnest(p_entries) e JOIN devices.object_classes c ON c.class = e.class AND c.authority = 'both'
+             GROUP BY 1, 2, 3 HAVING bool_and(e.status IS DISTINCT FROM 'applied')) e
+     WHERE (o.lenser_id, o.class, o.object) = (e.lenser_id, e.class, e.object)
+       AND o.seq IS NULL AND o.state -> 'clock' = '{}';
+  END IF;
 END
 $$;
 
@@ -192,7 +188,7 @@ BEGIN
         SELECT e.idx,
                jsonb_agg(CASE
                  WHEN e.status IS NOT NULL THEN jsonb_build_object(
-                   'status', e.status, 'seq', o.seq, 'digest', devices.fn_b64url(o.digest))
+                   'status', e.status, 'seq', o.seq, 'digest', translate(encode(o.digest, 'base64'), E'+/=\n', '-_'))
                  ELSE jsonb_strip_nulls(jsonb_build_object('code', e.code, 'detail', e.detail))
                END ORDER BY e.entry) AS entries,
                count(*) FILTER (WHERE e.status = 'applied') AS applied,
@@ -261,7 +257,6 @@ DECLARE
   v_merges devices.sync_merge[];
   v_item devices.verified_item;
   v_conflicts integer;
-  v_fed uuid[];
   v_said jsonb;
 BEGIN
   PERFORM devices.fn_sync_lock_objects(v_entries);
@@ -269,13 +264,11 @@ BEGIN
   PERFORM devices.fn_sync_check_entries(v_entries);
   v_merges := devices.fn_sync_merged(v_entries, p_merged);
   PERFORM devices.fn_sync_check_states(v_entries, v_merges);
-  PERFORM devices.fn_sync_write(v_items, v_entries, v_merges);
+  PERFORM devices.fn_sync_log(v_items, v_entries);
   v_conflicts := devices.fn_sync_keep_conflicts(v_merges);
   PERFORM devices.fn_sync_note_local(v_items, v_entries);
   -- Heads are locked last. What only comes again has its place in the feed already.
-  v_fed := ARRAY(
-    SELECT DISTINCT a.lenser_id FROM devices.fn_sync_append(ARRAY(
-      SELECT ROW(m.lenser_id, m.class, m.object)::devices.sync_key FROM unnest(v_merges) m)) a);
+  PERFORM devices.fn_sync_write(v_entries, v_merges);
   v_said := devices.fn_sync_results(v_items, v_entries);
   FOR n IN 1 .. coalesce(cardinality(v_items), 0) LOOP
     v_item := v_items[n];
@@ -287,7 +280,7 @@ BEGIN
   SELECT c.idx, c.outcome FROM devices.fn_commit_verified(
     v_items, (SELECT coalesce(jsonb_object_agg(s.key, s.value -> 'record'), '{}') FROM jsonb_each(v_said) s)) c
   UNION ALL
-  SELECT NULL, t FROM devices.fn_sync_notices(v_entries, v_fed) t
+  SELECT NULL, t FROM devices.fn_sync_notices(v_entries, ARRAY(SELECT DISTINCT m.lenser_id FROM unnest(v_merges) m)) t
   UNION ALL
   SELECT NULL, jsonb_build_object('conflicts', v_conflicts);
 END

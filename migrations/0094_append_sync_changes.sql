@@ -1,19 +1,6 @@
 -- The changefeed's one writer: sequences are allotted under the feed's head, locked last, so that commit order is their order.
 SET LOCAL ROLE ltg_owner;
 
--- What an object of this digest adds to its class's checksum, and takes from it again: the first 128 bits of SHA-256 over the
--- canonical JSON of ["object","digest"] (checksumPart of @lenserfight/sync). Neither text holds what JSON escapes.
-CREATE FUNCTION devices.fn_sync_part(p_object text, p_digest bytea) RETURNS bytea
-LANGUAGE plpgsql
-IMMUTABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  RETURN substring(
-    sha256(convert_to(concat('["', p_object, '","', devices.fn_b64url(p_digest), '"]'), 'UTF8')) FROM 1 FOR 16);
-END
-$$;
-
 -- Locks the heads of these feeds in the order of their ids, making those that are missing. Weaker than FOR UPDATE: who only
 -- holds off compaction (FOR KEY SHARE) waits for no writer.
 CREATE FUNCTION devices.fn_sync_lock_heads(p_lensers uuid[]) RETURNS void
@@ -32,7 +19,8 @@ END
 $$;
 
 -- Counts what is no longer so out of the classes' checksums, and what is now into them. Under the heads' locks. Of an object that
--- is new p_before is null, of one that is forgotten p_after.
+-- is new p_before is null, of one that is forgotten p_after. Each adds the first 128 bits of SHA-256 over the canonical JSON of
+-- ["object","digest"] (checksumPart of @lenserfight/sync), and is taken out by the same; neither text holds what JSON escapes.
 CREATE TYPE devices.sync_difference AS (lenser_id uuid, class text, object text, before bytea, after bytea);
 CREATE FUNCTION devices.fn_sync_count(p_differences devices.sync_difference[]) RETURNS void
 LANGUAGE plpgsql
@@ -48,29 +36,23 @@ BEGIN
       SELECT p.lenser_id, p.class, sum(p.sign) AS objects,
              bit_xor(substring(p.part FROM 1 FOR 8)::bigint) AS high, bit_xor(substring(p.part FROM 9 FOR 8)::bigint) AS low
         FROM (
-          SELECT d.lenser_id, d.class, -1 AS sign, devices.fn_sync_part(d.object, d.before) AS part
-            FROM unnest(p_differences) d WHERE d.before IS NOT NULL
-          UNION ALL
-          SELECT d.lenser_id, d.class, 1, devices.fn_sync_part(d.object, d.after)
-            FROM unnest(p_differences) d WHERE d.after IS NOT NULL) p
+          SELECT x.lenser_id, x.class, x.sign,
+                 substring(sha256(convert_to(
+                   concat('["', x.object, '","', translate(encode(x.digest, 'base64'), E'+/=\n', '-_'), '"]'), 'UTF8'))
+                   FROM 1 FOR 16) AS part
+            FROM (
+              SELECT d.lenser_id, d.class, d.object, -1 AS sign, d.before AS digest FROM unnest(p_differences) d
+              UNION ALL
+              SELECT d.lenser_id, d.class, d.object, 1, d.after FROM unnest(p_differences) d) x
+           WHERE x.digest IS NOT NULL) p
        GROUP BY 1, 2) t
    WHERE s.lenser_id = t.lenser_id AND s.class = t.class;
 END
 $$;
 
--- Whether nothing says any more that the object exists: every write of its $life is null.
-CREATE FUNCTION devices.fn_sync_is_dead(p_state jsonb) RETURNS boolean
-LANGUAGE plpgsql
-IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  RETURN NOT jsonb_path_exists(p_state, '$.paths."$life"[*].value ? (@ != null)');
-END
-$$;
-
 -- Tells the feeds of these objects as they now are, where a feed does not say so yet; which of them it told, under which number.
--- Whoever calls it holds their rows, and calls it last: nothing may be locked after a head.
+-- Whoever calls it holds their rows, and calls it last: nothing may be locked after a head. An object is dead where every write of
+-- its $life is null.
 CREATE FUNCTION devices.fn_sync_append(p_keys devices.sync_key[])
 RETURNS TABLE (lenser_id uuid, class text, object text, seq bigint)
 LANGUAGE plpgsql
@@ -108,7 +90,8 @@ BEGIN
   ), told AS (
     INSERT INTO devices.sync_changes AS c (lenser_id, class, seq, object, op, state, digest)
     SELECT f.lenser_id, f.class, f.seq, f.object,
-           CASE WHEN devices.fn_sync_is_dead(f.state) THEN 'delete' ELSE 'upsert' END, f.state, f.digest
+           CASE WHEN jsonb_path_exists(f.state, '$.paths."$life"[*].value ? (@ != null)') THEN 'upsert' ELSE 'delete' END,
+           f.state, f.digest
       FROM fed f
     RETURNING c.lenser_id, c.class, c.object, c.seq
   ), moved AS (
@@ -117,6 +100,51 @@ BEGIN
      WHERE h.lenser_id = n.lenser_id
   )
   SELECT t.lenser_id, t.class, t.object, t.seq FROM told t;
+  PERFORM devices.fn_sync_count(v_differences);
+END
+$$;
+
+-- Writes the merged states, each with its number in the feed, and tells the feed, as devices.fn_sync_append does of what is written
+-- already: whoever calls it holds the objects' rows, and locks nothing after it.
+CREATE FUNCTION devices.fn_sync_write(p_entries devices.sync_entry[], p_merges devices.sync_merge[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+  v_newest jsonb[] := devices.fn_sync_newest(p_entries, p_merges);
+  v_differences devices.sync_difference[];
+BEGIN
+  PERFORM devices.fn_sync_lock_heads(ARRAY(SELECT DISTINCT m.lenser_id FROM unnest(p_merges) m));
+  -- A later statement: it sees the heads as those left them whom the locks waited for.
+  WITH numbered AS MATERIALIZED (
+    SELECT m.lenser_id, m.class, m.object, m.after, m.digest, m.newest,
+           h.seq + row_number() OVER (PARTITION BY m.lenser_id ORDER BY m.place) AS seq
+      FROM ROWS FROM (unnest(p_merges), unnest(v_newest)) WITH ORDINALITY
+        AS m (lenser_id, class, object, before, after, digest, newest, place)
+      JOIN devices.sync_heads h ON h.lenser_id = m.lenser_id
+  ), written AS (
+    UPDATE devices.sync_objects o
+       SET state = n.after, digest = n.digest, links = o.links || n.newest, seq = n.seq, fed_digest = n.digest, changed_at = now()
+      FROM numbered n
+     WHERE (o.lenser_id, o.class, o.object) = (n.lenser_id, n.class, n.object)
+    RETURNING new.lenser_id, new.class, new.object, old.fed_digest AS before, new.fed_digest AS after
+  ), told AS (
+    INSERT INTO devices.sync_changes (lenser_id, class, seq, object, op, state, digest)
+    SELECT n.lenser_id, n.class, n.seq, n.object,
+           CASE WHEN jsonb_path_exists(n.after, '$.paths."$life"[*].value ? (@ != null)') THEN 'upsert' ELSE 'delete' END,
+           n.after, n.digest
+      FROM numbered n
+  ), moved AS (
+    UPDATE devices.sync_heads h SET seq = n.seq
+      FROM (SELECT n.lenser_id, max(n.seq) AS seq FROM numbered n GROUP BY 1) n
+     WHERE h.lenser_id = n.lenser_id
+  )
+  SELECT array_agg(ROW(w.lenser_id, w.class, w.object, w.before, w.after)::devices.sync_difference) INTO v_differences
+    FROM written w;
   PERFORM devices.fn_sync_count(v_differences);
 END
 $$;
