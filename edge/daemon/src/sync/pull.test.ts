@@ -371,3 +371,17 @@ test('a disk that takes nothing does not end who pulls', (t) => {
   t.true(unable.length > 0)
   t.is(tables.fact('last_code'), undefined)
 })
+
+test('rule 8: an object that was set aside shows what others wrote since, also where its class was read anew', (t) => {
+  const { take, objects, tables } = newReader()
+  const old = written({ name: 'old' })
+  take(pageOf({ upto: 1, rows: [rowOf(1, reviewer.object, old)] }))
+  objects.set(reviewer, { notes: 'refused' })
+  tables.markUnderWay(tables.sendable(2_000_000_000, []), 'op')
+  const push = { outcome: { ok: true, result: { entries: [{ code: 'object_limit' }] } }, count: 1 }
+  tables.transaction(() => settlePush({ tables, by: { deviceId: deviceA, now: 1 }, retryAt: 1 }, 'op', push))
+  take(pageOf({ after: 1, upto: 1 }, 2))
+  take(pageOf({ upto: 2, rows: [rowOf(2, reviewer.object, written({ name: 'new' }, old))] }, 2))
+  t.like(objects.get(reviewer), { paths: { name: 'new', notes: 'refused' }, pending: 0 })
+  t.is(objects.get(reviewer).set_aside?.code, 'object_limit')
+})
