@@ -149,6 +149,45 @@ const lies: Record<string, (merged: Anything) => void> = {
   },
 }
 
+/** An object that one machine alone edits, and its next edit: nothing stands beside anything. */
+const plainScene = async () => {
+  const one = await world.addMachine()
+  await world.push(one, [one.set(name, { name: 'flow', description: 'd', [body]: 'base' })])
+  return { one, item: await world.sealPush(one.device, [one.set(name, { name: 'later' })]) }
+}
+const plainLies = [
+  'a value that nobody wrote',
+  'a value where nobody edited',
+  'an actor that did not write',
+  'a clock that nobody has',
+  'a clock that counts on',
+  'a clock that forgets',
+  'a write’s clock that counts on',
+  'a path dropped where nobody edited',
+  'a path dropped that was edited',
+  'a path emptied',
+  'a path that nobody wrote',
+  'a write twice',
+  'more than a state',
+]
+
+test('law 5: nor does one get through that lies where one machine alone edits', async (t) => {
+  const { one, item } = await plainScene()
+  const before = await world.stored(one.device.lenser, name)
+  for (const title of plainLies) {
+    const tamper = (merged: Anything) => {
+      lies[title]?.(merged)
+      seal(objectAt(merged))
+      return merged
+    }
+    const error = await t.throwsAsync(applyWith([item], tamper), { instanceOf: DataError }, title)
+    t.is((error as DataError).sqlState, 'LT005', title)
+    t.deepEqual(await world.stored(one.device.lenser, name), before, title)
+  }
+  await t.notThrowsAsync(applyWith([item], (merged) => merged))
+  t.deepEqual(await world.stored(one.device.lenser, name), one.state(name))
+})
+
 test('law 5: an applier that lies about what was merged is refused by the database, and keeps nothing', async (t) => {
   for (const [title, lie] of Object.entries(lies)) {
     const { lenser, before, item } = await scene()
