@@ -44,7 +44,9 @@ BEGIN
               SELECT d.lenser_id, d.class, d.object, -1 AS sign, d.before AS digest FROM unnest(p_differences) d
               UNION ALL
               SELECT d.lenser_id, d.class, d.object, 1, d.after FROM unnest(p_differences) d) x
-           WHERE x.digest IS NOT NULL) p
+           WHERE x.digest IS NOT NULL
+          -- Each is made once.
+          OFFSET 0) p
        GROUP BY 1, 2) t
    WHERE s.lenser_id = t.lenser_id AND s.class = t.class;
 END
