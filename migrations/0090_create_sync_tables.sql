@@ -228,6 +228,7 @@ CREATE TABLE devices.sync_conflicts (
   CHECK (closed_at IS NULL OR closed_at >= opened_at)
 );
 CREATE UNIQUE INDEX sync_conflicts_open_key ON devices.sync_conflicts (lenser_id, class, object, path) WHERE closed_at IS NULL;
+CREATE INDEX sync_conflicts_place_idx ON devices.sync_conflicts (lenser_id, class, object, path);
 CREATE INDEX sync_conflicts_listed_idx ON devices.sync_conflicts (lenser_id, id) WHERE closed_at IS NULL;
 ALTER TABLE devices.sync_conflicts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE TRIGGER deny_mutation BEFORE DELETE OR TRUNCATE ON devices.sync_conflicts

@@ -2,6 +2,59 @@
 -- milliseconds since 1970.
 SET LOCAL ROLE ltg_owner;
 
+-- Whose device a side of a conflict is: its writer's, or, where the gateway wrote it as it took a decision back, the one
+-- whose side that decision went over. Null where nobody's value stands there.
+CREATE FUNCTION devices.fn_sync_side_device(p_conflict devices.sync_conflicts, p_side jsonb) RETURNS uuid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  c_gateway CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+  v_device uuid := split_part(p_side ->> 'actor', '~', 1)::uuid;
+BEGIN
+  IF v_device <> c_gateway THEN
+    RETURN v_device;
+  END IF;
+  RETURN (
+    SELECT split_part(s.side ->> 'actor', '~', 1)::uuid
+      FROM devices.sync_conflicts c
+      JOIN devices.sync_resolutions r ON r.conflict_id = c.id
+     CROSS JOIN LATERAL jsonb_array_elements(r.sides) AS s (side)
+     WHERE (c.lenser_id, c.class, c.object, c.path)
+         = (p_conflict.lenser_id, p_conflict.class, p_conflict.object, p_conflict.path)
+       AND s.side -> 'value' = p_side -> 'value'
+       AND split_part(s.side ->> 'actor', '~', 1)::uuid <> c_gateway
+     ORDER BY r.id DESC LIMIT 1);
+END
+$$;
+
+-- Of a conflict on whether an object exists: the paths, twenty at most, that were written by who had not seen a deletion.
+CREATE FUNCTION devices.fn_sync_edited_meanwhile(p_conflict devices.sync_conflicts) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  c_most CONSTANT integer := 20;
+BEGIN
+  IF p_conflict.path <> '$life' THEN
+    RETURN '[]';
+  END IF;
+  RETURN (
+    SELECT coalesce(jsonb_agg(e.path ORDER BY e.path), '[]')
+      FROM (
+        SELECT p.path
+          FROM devices.sync_objects o
+         CROSS JOIN LATERAL jsonb_each(o.state -> 'paths') AS p (path, writes)
+         WHERE (o.lenser_id, o.class, o.object) = (p_conflict.lenser_id, p_conflict.class, p_conflict.object)
+           AND p.path <> '$life'
+           AND NOT EXISTS (
+             SELECT FROM jsonb_array_elements(p_conflict.sides) AS s (side)
+              WHERE s.side -> 'value' = 'null'
+                AND devices.fn_clock_covers(s.side -> 'clock', p.writes -> 0 -> 'clock'))
+         ORDER BY p.path LIMIT c_most) e);
+END
+$$;
+
 -- A conflict as it is listed. Whose each side is follows from its writer's name; the gateway's own have no device.
 CREATE FUNCTION devices.fn_show_conflict(p_conflict devices.sync_conflicts) RETURNS jsonb
 LANGUAGE plpgsql STABLE
@@ -20,7 +73,8 @@ BEGIN
                'clock', s.side -> 'clock', 'value', s.side -> 'value') ORDER BY s.place)
         FROM jsonb_array_elements(p_conflict.sides) WITH ORDINALITY AS s (side, place)
         LEFT JOIN devices.registered_devices d
-          ON d.id = split_part(s.side ->> 'actor', '~', 1)::uuid AND d.lenser_id = p_conflict.lenser_id),
+          ON d.id = devices.fn_sync_side_device(p_conflict, s.side) AND d.lenser_id = p_conflict.lenser_id),
+    'edited', devices.fn_sync_edited_meanwhile(p_conflict),
     'sides_digest', devices.fn_b64url(p_conflict.sides_digest),
     'opened_at', devices.fn_unix_ms(p_conflict.opened_at),
     'changed_at', devices.fn_unix_ms(p_conflict.changed_at),

@@ -69,7 +69,8 @@ export const reasons = {
   },
   device_pending: {
     next: 'wait',
-    message: 'The device awaits its owner’s approval: `lf gateway devices --pending` says how.',
+    message:
+      'The device awaits its owner’s approval: `lf gateway approve-device NAME`; `lf gateway devices --pending` names it.',
     exit: 5,
   },
   device_unhealthy: {
@@ -227,7 +228,7 @@ export const reasons = {
   },
   local_only_class: {
     next: 'stop',
-    message: 'Objects of that class never leave the machine that made them. Nothing was sent.',
+    message: 'Objects of that class never leave the machine that made them: none of them is kept here or sent.',
   },
   object_too_large: {
     next: 'stop',
@@ -285,7 +286,8 @@ export const reasons = {
   },
   unknown_resolution: {
     next: 'stop',
-    message: 'This account has no such resolution. `lf gateway sync resolve` said its id when it was made.',
+    message:
+      'This account has no such resolution to take back. `lf gateway sync resolve` said its id when it was made.',
   },
 
   device_name_taken: {

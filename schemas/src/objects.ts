@@ -156,6 +156,10 @@ const rulesOf = (className: string): readonly CompiledRule[] => {
 const ruleOf = (className: string, path: string): CompiledRule | undefined =>
   rulesOf(className).find(({ pattern }) => pattern.test(path))
 
+/** The paths that people and programs write of a class's objects, by their form; none where edges write nothing. */
+export const pathFormsOf = (className: string): readonly string[] =>
+  Object.keys(objectClassOf(className)?.paths ?? {}).filter((form) => form !== lifePath)
+
 /** How a path of a class is read; `lww` where the class has no such path. */
 export const readingOf = (className: string, path: string): Reading => ruleOf(className, path)?.read ?? 'lww'
 

@@ -25,6 +25,7 @@ interface Conflict {
   path: string
   base: { value: unknown } | null
   sides: { device_name: string | null; value: unknown }[]
+  edited: string[]
 }
 interface Status {
   pending: number
@@ -219,7 +220,7 @@ test.serial('a dry run shows what would be written, and nobody is asked or bound
   t.is(dry.code, 0)
   t.regex(
     dry.stdout,
-    /\nWritten {4}workflow_definition nightly, step\/build\/body\n[\s\S]*"run": "make all"[\s\S]*Nothing was changed/,
+    /\nWould write workflow_definition nightly, step\/build\/body\n[\s\S]*"run": "make all"[\s\S]*Nothing was changed/,
   )
   t.is((await resolve(laptop)).code, 0, 'it may be looked at alone')
   t.deepEqual(await conflictsOf(laptop), before)
@@ -253,6 +254,7 @@ test.serial(
       'beginnings are of open ones',
     )
     const closed = await desk.lf(['gateway', 'sync', 'resolve', conflictId, '--take', '1', '--yes'])
+    t.true(closed.stderr.includes(`lf gateway sync undo ${resolutionId}`), closed.stderr)
     t.deepEqual(codeOf(closed), [1, 'conflict_closed'])
     const kinds = (): Promise<string[]> =>
       withClient(stack.owner, async (client) => {
@@ -296,6 +298,8 @@ test.serial('what was decided is taken back, and awaits a decision as before', a
   const [open, ...others] = await conflictsOf(laptop)
   t.deepEqual(others, [])
   conflictId = open?.id as string
+  const writers = open?.sides.map(({ device_name }) => device_name).sort()
+  t.deepEqual(writers, ['desk', 'laptop'], 'whose they were is told still')
   const values = open?.sides.map(({ value }) => JSON.stringify(value)).sort()
   t.deepEqual(values, ['{"run":"make planted"}', '{"run":"make test"}'])
   await until(async () => {
@@ -341,6 +345,93 @@ test.serial('what is deleted on one machine is gone on the other, and comes back
   await push(laptop)
   await pull(desk)
   t.regex((await desk.lf(['gateway', 'objects', 'get', ...draft])).stdout, /\n {2}name: Sketch\n/)
+})
+
+const shown = async (machine: Machine, ...name: string[]): Promise<string> =>
+  (await machine.lf(['gateway', 'objects', 'get', ...name])).stdout
+
+test.serial(
+  'a field that two machines wrote at once tells on both of them what is not read, and whose it is',
+  async (t) => {
+    const { laptop, desk } = t.context
+    const [agent, weekly, hourly] = [
+      ['agent_config', 'reviewer'],
+      ['workflow_definition', 'weekly'],
+      ['workflow_definition', 'hourly'],
+    ] as const
+    const write = (machine: Machine, ...words: string[]) => machine.lf(['gateway', 'objects', 'set', ...words])
+    t.regex((await write(laptop, ...agent, 'temperature=0.5', 'name=Reviewer')).stdout, /^made: /)
+    for (const each of [weekly, hourly]) await write(laptop, ...each, `${step}=old`)
+    await push(laptop)
+    await pull(desk)
+    await Promise.all([laptop.cut(), desk.cut()])
+    await write(laptop, ...agent, 'temperature=0.1')
+    await write(desk, ...agent, 'temperature=0.9')
+    await write(laptop, ...weekly, `${step}=of the laptop`)
+    await write(desk, ...weekly, `${step}=of the desk`)
+    await write(laptop, ...hourly, `${step}=new`)
+    await desk.lf(['gateway', 'objects', 'delete', ...hourly])
+    for (const machine of [laptop, desk]) machine.line.become('honest')
+    await push(laptop)
+    await push(desk)
+    for (const machine of [laptop, desk]) {
+      await pull(machine)
+      const text = await shown(machine, ...agent)
+      const [, read] = /\n {2}temperature: (0\.\d)\n/.exec(text) ?? []
+      const [other, name] = read === '0.1' ? ['0.9', 'desk'] : ['0.1', 'laptop']
+      t.regex(text, new RegExp(`\n {4}also written, not read: ${other} by ${name} \\(`), text)
+      t.regex(
+        (await machine.lf(['gateway', 'sync', 'status'])).stdout,
+        /\nNot read {3}1 path was written on two machines/,
+      )
+    }
+
+    const life = (await conflictsOf(laptop)).find(({ object }) => object === 'hourly')
+    t.deepEqual([life?.path, life?.edited], ['$life', [step]])
+    t.regex(
+      (await laptop.lf(['gateway', 'objects', 'get', ...hourly])).stdout,
+      /\n {4}edited meanwhile: step\/build\/body\n/,
+    )
+    const kept = await laptop.lf(['gateway', 'objects', 'undelete', ...hourly])
+    t.regex(kept.stdout, /^brought back: .*\nWhether it exists was in conflict: this goes over its 2 sides /)
+
+    t.regex((await write(desk, ...agent, 'temperature=0.3')).stdout, /^changed: agent_config reviewer: temperature\./)
+    const ended = await write(desk, ...weekly, `${step}=of both`)
+    t.regex(ended.stdout, /\nstep\/build\/body was in conflict: this goes over its 2 sides on every machine/)
+    for (const machine of [laptop, desk]) await push(machine)
+    for (const machine of [laptop, desk]) {
+      await pull(machine)
+      t.notRegex(await shown(machine, ...agent), /not read/)
+      t.notRegex((await machine.lf(['gateway', 'sync', 'status'])).stdout, /Not read/)
+    }
+    t.deepEqual(await conflictsOf(laptop), [])
+  },
+)
+
+test.serial('a command says what it did, and that there was nothing to do where there was nothing', async (t) => {
+  const { laptop } = t.context
+  const objects = (...words: string[]) => laptop.lf(['gateway', 'objects', ...words])
+  const [draft, nothing] = [
+    ['lens_draft', 'words'],
+    ['lens_draft', 'nothing'],
+  ] as const
+  t.deepEqual(codeOf(await objects('set', ...nothing, '--unset', 'name')), [1, 'object_not_found'])
+  t.deepEqual(codeOf(await objects('get', ...nothing)), [1, 'object_not_found'], 'nothing was made of it')
+  t.regex((await objects('set', ...draft, 'name=Words', 'notes=n')).stdout, /^made: lens_draft words: name, notes\./)
+  t.regex((await objects('undelete', ...draft)).stdout, /^as before: lens_draft words: it was not deleted\./)
+  t.regex((await objects('discard', ...draft)).stdout, /^as before: .*nothing of it was refused\./)
+  t.regex((await objects('delete', ...draft)).stdout, /^deleted: /)
+  t.regex((await objects('delete', ...draft)).stdout, /^as before: .*it was deleted already\./)
+  t.deepEqual(codeOf(await objects('set', ...draft, '--unset', 'name')), [1, 'object_not_found'])
+  t.regex(
+    (await objects('set', ...draft, 'name=Again')).stdout,
+    /^brought back: .* name\.\nIt was deleted, and has what it had: notes\./,
+  )
+  const wrong = await objects('set', 'agent_config', 'a', 'temprature=0.3')
+  t.regex(wrong.stderr, /has no path "temprature"; it has name, .*temperature/)
+  t.regex((await objects('set', 'agent_config', 'bad/id', 'name=x')).stderr, /bad\/id: an id is letters, digits and/)
+  const local = await objects('list', 'byok_key')
+  t.deepEqual([local.code, local.stdout], [0, 'byok_key: decided by each machine alone\nNo objects here.\n'])
 })
 
 test.serial('programs of this machine read how much waits, and have it pull, with the token alone', async (t) => {

@@ -43,7 +43,12 @@ In another terminal (keys are kept in files, since this is a development stack, 
   lf gateway doctor                                     # what is wrong here, if anything is
   lf run -- echo hello                                  # runs, attests, shows the level that the server derived
   lf gateway explain                                    # what that level rests on, and what is missing
+  lf gateway objects set agent_config reviewer name=Reviewer    # what your machines share, offline too
+  lf gateway objects get agent_config reviewer
+  lf gateway sync status                                # what of it waits here, and what awaits your decision
   lf gateway audit verify
+
+A second machine is the same in another terminal, with its own LENSERFIGHT_HOME and \`lf gateway serve --port 0\`.
 
 Ctrl-C, or \`kill -INT ${process.pid}\`, stops everything but that daemon; \`kill %1\` in its terminal does.`
 }

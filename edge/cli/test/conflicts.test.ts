@@ -20,7 +20,14 @@ const parted = {
   ...{ id: id('c'), class: 'workflow_definition', object: 'nightly', path: 'step/build/body' },
   base: { value: 'install\nbuild\ntest' },
   sides: [sideOf('a', 'install\nbuild --fast\ntest'), sideOf('b', 'install\nbuild\ntest\npublish')],
-  ...{ sides_digest: 'A'.repeat(43), opened_at: now - 120_000, changed_at: now, closed_at: null, resolutions: [] },
+  ...{
+    edited: [],
+    sides_digest: 'A'.repeat(43),
+    opened_at: now - 120_000,
+    changed_at: now,
+    closed_at: null,
+    resolutions: [],
+  },
 }
 const only = (members: object): Conflict =>
   conflictsOf({ conflicts: [{ ...parted, ...members }] }).conflicts[0] as Conflict
@@ -88,6 +95,19 @@ test('the list says how to end each conflict, and that none is open', (t) => {
   t.deepEqual(conflictLines({ conflicts: [], more: false }, output), ['No conflict is open.'])
   t.is(conflictLines({ conflicts: [only({})], more: false }, output).at(-1), '1 conflict is open.')
   t.is(conflictLines({ conflicts: [only({}), only({})], more: true }, output).at(-1), '2 conflicts are open, and more.')
+})
+
+test('one on whether an object exists says what was edited by who had not seen the deletion', (t) => {
+  const life = only({
+    path: '$life',
+    base: { value: true },
+    sides: [sideOf('a', null), sideOf('b', true)],
+    edited: ['step/a/body'],
+  })
+  const lines = describeConflict(life, output, { now })
+  t.true(lines.includes('Path       whether it exists (true, or deleted)'), lines.join('\n'))
+  t.is(lines.at(-1), 'Meanwhile  edited by who had not seen the deletion: step/a/body')
+  t.true(lines.includes('      … 1 line as before'))
 })
 
 test('one that is closed says how it is opened again', (t) => {

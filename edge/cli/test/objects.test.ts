@@ -109,9 +109,10 @@ const device = '019d3c5e-77a1-7000-8000-aaaaaaaaaaaa'
 const workflow = {
   ...{ class: 'workflow_definition', object: 'nightly', authority: 'both', alive: true, pending: 0, set_aside: null },
   paths: { name: 'Nightly', 'step/a/body': { run: 'make' }, 'step/a/pos': 1 },
-  ...{ conflicts: [], edited_while_deleted: [], changed_at: now - 60_000 },
+  ...{ conflicts: [], beside: [], edited_while_deleted: [], changed_at: now - 60_000 },
 }
-const told = (members: object): string => describeObject(objectOf({ ...workflow, ...members }), output, now).join('\n')
+const told = (members: object): string =>
+  describeObject(objectOf({ ...workflow, ...members }), output, { now }).join('\n')
 
 test('an object is told as it reads, one line where a value has one', (t) => {
   t.is(
@@ -145,6 +146,43 @@ test('what is in conflict is marked with every side, and where it is decided', (
   t.regex(lines, /\nWhat is in conflict awaits you: `lf gateway sync status --conflicts`\.$/)
 })
 
+test('a write beside the one that is read is shown with whose it is, and how it is decided', (t) => {
+  const other = '019d3c5e-77a1-7000-8000-bbbbbbbbbbbb'
+  const view = objectOf({
+    ...{ ...workflow, class: 'agent_config', object: 'reviewer', paths: { model: 'm', temperature: 0.1 } },
+    beside: [
+      { path: '$life', writes: [{ actor: `${other}~1`, value: null }] },
+      { path: 'notes', writes: [{ actor: `${device}~1`, value: 'one\ntwo' }] },
+      { path: 'temperature', writes: [{ actor: `${other}~1`, value: 0.9 }] },
+    ],
+  })
+  const writers = { names: new Map([[other, 'laptop']]), here: device }
+  t.deepEqual(describeObject(view, output, { writers, now }).slice(1), [
+    '  whether it exists: yes',
+    `    also deleted by laptop (${other}), not read`,
+    '    `lf gateway objects delete agent_config reviewer` or `… undelete …` decides',
+    '  model: m',
+    '  temperature: 0.1',
+    `    also written, not read: 0.9 by laptop (${other})`,
+    '    `lf gateway objects set agent_config reviewer temperature=…` decides',
+    '  notes: (deleted)',
+    `    also written, not read, by ${device}, this machine:`,
+    '      one',
+    '      two',
+    '    `lf gateway objects set agent_config reviewer notes=…` decides',
+  ])
+})
+
+test('a conflict on whether an object exists says what was edited meanwhile', (t) => {
+  const sides = [
+    { actor: `${device}~1`, value: true },
+    { actor: `${device}~2`, value: null },
+  ]
+  const lines = told({ conflicts: [{ path: '$life', sides }], edited_while_deleted: ['step/a/body', 'step/b/body'] })
+  t.regex(lines, /\n {2}whether it exists: in conflict\n[\s\S]*yes: edited[\s\S]*no: deleted\n/)
+  t.regex(lines, /\n {4}edited meanwhile: step\/a\/body, step\/b\/body\n/)
+})
+
 test('a deleted object says how it is brought back, and what was edited meanwhile', (t) => {
   t.regex(
     told({ alive: false }),
@@ -175,10 +213,11 @@ const listed = {
   pending: 0,
   set_aside: null,
   conflicts: 0,
+  beside: 0,
   changed_at: now,
 }
-const linesOf = (objects: object[], isOneClass = false) =>
-  listLines({ ...listOf({ objects, more: false }), isOneClass }, output, now)
+const linesOf = (objects: object[], className?: string) =>
+  listLines({ ...listOf({ objects, more: false }), className }, output, now)
 
 test('the list names every class, who decides it and how many there are; and what awaits somebody', (t) => {
   const lines = linesOf([
@@ -195,7 +234,12 @@ test('the list names every class, who decides it and how many there are; and wha
   t.true(lines.some((line) => /^byok_key +each machine alone +-$/.test(line)))
   t.regex(lines.at(-1) ?? '', /^agent_config +c .*set aside: object_limit, 2 conflicts, 1 edit to be sent$/)
   t.regex(lines.at(-2) ?? '', /^agent_config +b .* deleted$/)
-  t.deepEqual(linesOf([], true), ['No objects here.'])
+  t.regex(
+    linesOf([], 'agent_config').join('\n'),
+    /^agent_config: decided by your machines; paths: name, .*temperature.*\nNo objects here\.$/,
+  )
+  t.deepEqual(linesOf([], 'byok_key'), ['byok_key: decided by each machine alone', 'No objects here.'])
+  t.regex(linesOf([{ ...listed, beside: 1 }]).at(-1) ?? '', / 1 write not read$/)
   t.is(classRows([]).length, objectClassNames.length)
 })
 
@@ -207,7 +251,7 @@ test('nothing that another machine wrote acts upon a terminal, and what is no ob
     conflicts: [{ path: hostile, sides: [{ actor: hostile, value: hostile }] }],
   })
   const list = linesOf([{ ...listed, class: hostile, object: hostile, set_aside: hostile }])
-  for (const line of [...describeObject(view, output, now), ...list])
+  for (const line of [...describeObject(view, output, { now }), ...list])
     t.notRegex(line, /[\p{Cc}\p{Bidi_Control}]/u, line)
   for (const wrong of [{}, { ...workflow, paths: [] }]) t.throws(() => objectOf(wrong), { code: 'internal_error' })
   for (const wrong of [{}, { objects: [{}] }]) t.throws(() => listOf(wrong), { code: 'internal_error' })

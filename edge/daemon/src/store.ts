@@ -58,6 +58,7 @@ const schemas = [
      digest TEXT,
      alive INTEGER NOT NULL CHECK (alive IN (0, 1)),
      conflicts INTEGER NOT NULL,
+     beside INTEGER NOT NULL DEFAULT 0,
      incarnation INTEGER NOT NULL,
      link TEXT,
      rebase INTEGER NOT NULL CHECK (rebase IN (0, 1)),
@@ -74,6 +75,7 @@ const schemas = [
    ) STRICT;
    CREATE INDEX objects_refused ON objects (class, object) WHERE refused_code IS NOT NULL;
    CREATE INDEX objects_conflicting ON objects (class, object) WHERE conflicts > 0;
+   CREATE INDEX objects_beside ON objects (class, object) WHERE beside > 0;
    CREATE TABLE sync_outbox (
      id INTEGER PRIMARY KEY AUTOINCREMENT,
      class TEXT NOT NULL CHECK (class IN (

@@ -16,7 +16,12 @@ export interface View {
   /** What each path reads, deleted ones left out. Edges whose end is gone are hidden, not removed (rule 2). */
   readonly paths: Readonly<Record<string, Json>>
   readonly conflicts: readonly Conflict[]
-  /** Of a deleted object: paths written by who had not seen that it was deleted (rule 10). */
+  /**
+   * Of `lww` paths, `$life` among them: writes with another value beside the one that is read, while nobody wrote over them. No
+   * conflict, since the clock rule decides (rule 3), and nothing that a person should have to guess either.
+   */
+  readonly beside: Readonly<Record<string, readonly Write[]>>
+  /** Paths written by who had not seen that it was deleted, as long as a deletion stands, read or not (rule 10). */
   readonly editedWhileDeleted: readonly string[]
 }
 
@@ -51,6 +56,17 @@ export const conflictsOf = (className: string, state: ObjectState): readonly Con
     .map((path) => conflictOf(className, path, state.paths[path] ?? []))
     .filter((conflict) => conflict !== undefined)
 
+/** What stands beside what is read; of a deleted object only who else said whether it exists. */
+const besideOf = (className: string, state: ObjectState, alive: boolean): View['beside'] =>
+  Object.fromEntries(
+    Object.entries(state.paths)
+      .filter(([path, writes]) => writes.length > 1 && (alive || path === lifePath))
+      .filter(([path]) => readingOf(className, path) === 'lww')
+      .filter(([path, writes]) => isSplit(writes) && conflictOf(className, path, writes) === undefined)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([path, writes]) => [path, distinctValues(writes).slice(1)]),
+  )
+
 /** A deleted `keep` object that somebody edited meanwhile is shown alive; else the clock rule decides. */
 const isAlive = (className: string, writes: readonly Write[] | undefined): boolean => {
   if (writes === undefined || writes.length === 0) return false
@@ -78,8 +94,10 @@ export const read = (className: string, state: ObjectState): View => {
     alive,
     paths: Object.fromEntries(Object.entries(all).filter(([path]) => isShown(path, all))),
     conflicts: conflictsOf(className, state),
-    editedWhileDeleted: alive
-      ? []
-      : written.filter(([, { clock }]) => !deletions.some((each) => covers(each.clock, clock))).map(([path]) => path),
+    beside: besideOf(className, state, alive),
+    editedWhileDeleted:
+      deletions.length === 0
+        ? []
+        : written.filter(([, { clock }]) => !deletions.some((each) => covers(each.clock, clock))).map(([path]) => path),
   }
 }

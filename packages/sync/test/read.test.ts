@@ -42,6 +42,44 @@ test('rule 3: of equal sums the smaller device is read, and of one device the la
   t.is(read(agent.class, again.reduce(join)).paths.name, '10')
 })
 
+test('rule 3: what stands beside the read write is told, until somebody writes over both', (t) => {
+  const start = after(agent, [[a, { name: 'x', model: 'small' }]])
+  const { left, right, merged } = both(agent, start, { name: 'of a', model: 'same' }, { name: 'of b', model: 'same' })
+  const besideIn = (state: typeof merged) => {
+    const { beside } = read(agent.class, state)
+    return Object.entries(beside).map(([path, writes]) => [path, ...writes.map(({ actor, value }) => [actor, value])])
+  }
+  t.deepEqual(besideIn(merged), [['name', [b, 'of b']]], 'equal values are one')
+  t.deepEqual(besideIn(join(right, left)), besideIn(merged))
+  t.deepEqual(read(agent.class, merged).conflicts, [])
+  for (const name of ['of a', 'of b', 'of neither']) {
+    const decided = apply(merged, must(agent, merged, b, { name }))
+    t.deepEqual(
+      [read(agent.class, decided).paths.name, besideIn(decided)],
+      [name, []],
+      'the read value too may be chosen',
+    )
+  }
+  t.deepEqual(besideIn(left), [])
+})
+
+test('rule 10: a delete beside an edit is told, whichever of both is read; a conflict is told as one and nowhere else', (t) => {
+  const start = after(agent, [[a, { name: 'x' }]])
+  const gone = both(agent, start, 'delete', { name: 'y' }).merged
+  t.deepEqual(
+    [read(agent.class, gone).alive, read(agent.class, gone).beside.$life?.map(({ actor }) => actor)],
+    [false, [b]],
+  )
+  const kept = both(agent, start, { name: 'y' }, 'delete').merged
+  const view = read(agent.class, kept)
+  t.deepEqual([view.alive, view.beside.$life?.map(({ actor, value }) => [actor, value])], [true, [[b, null]]])
+  t.deepEqual(read(agent.class, apply(kept, must(agent, kept, a, 'undelete'))).beside, {})
+
+  const steps = after(workflow, [[a, { 'step/s/body': 'old' }]])
+  const parted = both(workflow, steps, { 'step/s/body': 'a' }, { 'step/s/body': 'b' }).merged
+  t.deepEqual([read(workflow.class, parted).conflicts.length, read(workflow.class, parted).beside], [1, {}])
+})
+
 test('rule 3: a write that has seen another is read, whichever device made it', (t) => {
   const [older, newer] = [
     after(agent, [[a, { name: 'a' }]]),
@@ -151,7 +189,13 @@ test('rule 10: of a workflow it is a conflict, and it is shown alive until a per
 })
 
 test('what was never written is not there, and of what was deleted nothing is listed', (t) => {
-  t.deepEqual(read(agent.class, emptyState), { alive: false, paths: {}, conflicts: [], editedWhileDeleted: [] })
+  t.deepEqual(read(agent.class, emptyState), {
+    alive: false,
+    paths: {},
+    conflicts: [],
+    beside: {},
+    editedWhileDeleted: [],
+  })
   const gone = read(
     agent.class,
     after(agent, [
@@ -160,5 +204,5 @@ test('what was never written is not there, and of what was deleted nothing is li
       [b, 'delete'],
     ]),
   )
-  t.deepEqual(gone, { alive: false, paths: {}, conflicts: [], editedWhileDeleted: [] })
+  t.deepEqual(gone, { alive: false, paths: {}, conflicts: [], beside: {}, editedWhileDeleted: [] })
 })

@@ -21,6 +21,7 @@ export interface ListedConflict {
   path: string
   base: { value: unknown } | null
   sides: { actor: string; device_id: string | null; device_name: string | null; clock: object; value: unknown }[]
+  edited: string[]
   sides_digest: string
   opened_at: number
   changed_at: number

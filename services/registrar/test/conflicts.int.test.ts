@@ -220,7 +220,8 @@ test('rule 12: a decision that is taken back leaves the sides beside each other 
   t.deepEqual(again?.base, { value: 'before' })
   t.deepEqual(
     again?.sides.map(({ device_id }) => device_id),
-    [null, null, null],
+    conflict.sides.map(({ device_id }) => device_id),
+    'whose each was is told still',
   )
   t.deepEqual(
     (await show(session, conflict.id)).resolutions.map(({ kind }) => kind),
@@ -286,6 +287,7 @@ test('rule 12: a later decision of the same path is one side more when the one b
 test('rules 10, 12: deleted here and edited there: a person decides whether it lives, and takes it back', async (t) => {
   const { session, name, conflict } = await disagreeing(['deleted', 'edited'], 'name')
   t.is(conflict.path, '$life')
+  t.deepEqual(conflict.edited, ['name'], 'what the deletion had not seen')
   t.true(read(name.class, await stateOf(session, name)).alive, 'shown alive meanwhile')
   const dead = valuesOf(conflict).indexOf(null)
   const done = await resolution(session, conflict, { side: dead })

@@ -9,7 +9,14 @@ import { plain } from '../output.ts'
 import { type Conflict, findConflict, listConflicts, type Resolution, resolutionOf } from '../owner/conflicts.ts'
 import { asOwner, type Owner } from '../owner/connect.ts'
 import { readSyncStatus } from '../owner/sync-status.ts'
-import { commandsOf, conflictLines, describeConflict, type Shown, writtenLines } from '../sync/describe-conflict.ts'
+import {
+  commandsOf,
+  conflictLines,
+  describeConflict,
+  type Shown,
+  undoOf,
+  writtenLines,
+} from '../sync/describe-conflict.ts'
 import { devicesLines } from '../sync/describe-devices.ts'
 import { type Chosen, type Decision, type Take, winnerOf } from '../sync/winner.ts'
 
@@ -96,7 +103,7 @@ export const resolveConflict = (context: Context, given: ResolveArguments): Prom
       look(context, conflict)
       return undefined
     }
-    if (conflict.closed_at !== null) throw new CodedError('conflict_closed', conflict.id)
+    if (conflict.closed_at !== null) throw new CodedError('conflict_closed', `${conflict.id}${undoOf(conflict)}`)
     const chosen = winnerOf(conflict, decision)
     if ('value' in decision) refuseValue({ [conflict.path]: decision.value })
     const written = writtenLines(conflict, chosen, output)
@@ -116,7 +123,7 @@ export const resolveConflict = (context: Context, given: ResolveArguments): Prom
     const resolution = await send(context, owner, conflict, chosen)
     output.result({ ok: true, ...resolution }, [
       `${output.good('resolved')}: ${nameOf(resolution)}. Every machine has it once it pulls.`,
-      `Taken back by \`lf gateway sync undo ${resolution.resolution_id}\`.`,
+      `To take it back: \`lf gateway sync undo ${resolution.resolution_id}\`.`,
     ])
     return undefined
   })

@@ -1,6 +1,7 @@
 import { CodedError, Nullable } from '@lenserfight/schemas'
 import Type, { Check, type Static } from '@lenserfight/schemas/typebox'
 
+const Written = Type.Object({ actor: Type.String(), value: Type.Unknown() })
 const ObjectView = Type.Object({
   class: Type.String(),
   object: Type.String(),
@@ -12,10 +13,12 @@ const ObjectView = Type.Object({
   conflicts: Type.Array(
     Type.Object({
       path: Type.String(),
-      sides: Type.Array(Type.Object({ actor: Type.String(), value: Type.Unknown() })),
+      sides: Type.Array(Written),
     }),
   ),
-  /** Of a deleted object: paths written by who had not seen that it was. */
+  /** Written at the same time as what is read, and not read. */
+  beside: Type.Array(Type.Object({ path: Type.String(), writes: Type.Array(Written) })),
+  /** Paths written by who had not seen that it was deleted. */
   edited_while_deleted: Type.Array(Type.String()),
   /** Edits that have no result yet. */
   pending: Type.Number(),
@@ -33,6 +36,8 @@ const Listed = Type.Object({
   /** The code that its edits were refused with. */
   set_aside: Nullable(Type.String()),
   conflicts: Type.Number(),
+  /** Paths with a write that is not read. */
+  beside: Type.Number(),
   changed_at: Type.Number(),
 })
 export type Listed = Static<typeof Listed>

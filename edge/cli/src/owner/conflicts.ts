@@ -6,7 +6,7 @@ import { meantBy, severalMeant } from './find.ts'
 
 const Side = Type.Object({
   actor: Type.String(),
-  /** Null where the gateway itself wrote it, as an undo does. */
+  /** Null where the gateway itself wrote it; what an undo opened again tells whose it was before. */
   device_id: Nullable(Uuid),
   device_name: Nullable(Type.String()),
   value: Type.Unknown(),
@@ -19,6 +19,8 @@ const Conflict = Type.Object({
   /** What every side had seen; null where that is kept no more, or there was nothing. */
   base: Nullable(Type.Object({ value: Type.Unknown() })),
   sides: Type.Array(Side, { minItems: 2 }),
+  /** Where it is about whether the object exists: paths that were written by who had not seen that it was deleted. */
+  edited: Type.Array(Type.String()),
   /** Names these sides: a resolution says which ones it is of. */
   sides_digest: Bytes32,
   opened_at: Type.Number(),
@@ -60,7 +62,7 @@ export const listConflicts = async (owner: Owner): Promise<Conflicts> => {
   return { conflicts: all, more: true }
 }
 
-const whatIsMeant = `a conflict’s id, or its first 8 characters and as many more as tell it from the oldest ${mostAnswers * limits.conflictsPerAnswer} open ones`
+const whatIsMeant = `a conflict’s id, or its first 8 characters and as many more as tell it from the oldest ${mostAnswers * limits.conflictsPerAnswer} open ones; one that was decided is found by its whole id`
 
 const conflictById = async (owner: Owner, id: string): Promise<Conflict | undefined> =>
   conflictsOf(await owner.request('sync_conflicts', { conflict_id: id })).conflicts[0]

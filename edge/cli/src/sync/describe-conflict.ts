@@ -9,8 +9,7 @@ import type { Chosen } from './winner.ts'
 const indent = '    '
 
 /** `$life` says whether an object exists. */
-const pathWords = (path: string): string =>
-  path === lifePath ? `${lifePath} (whether it exists: true, or deleted)` : plain(path)
+const pathWords = (path: string): string => (path === lifePath ? 'whether it exists (true, or deleted)' : plain(path))
 
 const paint = ({ mark, text }: DiffLine, { good, bad }: Output): string => {
   const line = `${indent}${mark} ${text}`
@@ -27,7 +26,9 @@ const valueLines = (value: unknown, { base, omitted }: Compared, output: Output)
   if (omitted === true) return indented(['too large to be shown'])
   if (base === null) return indented(linesOfValue(value))
   return shortened(diffOf(linesOfValue(base.value), linesOfValue(value))).map((line) =>
-    'left' in line ? output.faint(`${indent}  … ${line.left} lines as before`) : paint(line, output),
+    'left' in line
+      ? output.faint(`${indent}  … ${line.left} ${line.left === 1 ? 'line' : 'lines'} as before`)
+      : paint(line, output),
   )
 }
 
@@ -46,11 +47,17 @@ const baseLines = ({ base, omitted }: Conflict): string[] => {
   ]
 }
 
-/** What became of a conflict that is not open. */
-const endOf = ({ closed_at, resolutions }: Conflict, now: number): string[] => {
-  if (closed_at === null) return []
+/** How a conflict that a person decided is opened again; nothing where none did. */
+export const undoOf = ({ resolutions }: Pick<Conflict, 'resolutions'>): string => {
   const last = resolutions.at(-1)
-  const undo = last?.kind === 'resolve' ? `; \`lf gateway sync undo ${last.id}\` opens it again` : ''
+  return last?.kind === 'resolve' ? `; \`lf gateway sync undo ${last.id}\` opens it again` : ''
+}
+
+/** What became of a conflict that is not open. */
+const endOf = (conflict: Conflict, now: number): string[] => {
+  const { closed_at } = conflict
+  if (closed_at === null) return []
+  const undo = undoOf(conflict)
   return [`Closed     ${timeOf(closed_at / 1000)}, ${relativeTo(closed_at / 1000, now)}${undo}`]
 }
 
@@ -79,6 +86,9 @@ export const describeConflict = (
       `${`Side ${index + 1}`.padEnd(11)}${writerOf(side, here)}`,
       ...valueLines(side.value, conflict, output),
     ]),
+    ...(conflict.edited.length === 0
+      ? []
+      : [`Meanwhile  edited by who had not seen the deletion: ${plain(conflict.edited.join(', '))}`]),
   ]
 }
 
@@ -104,9 +114,9 @@ export const conflictLines = ({ conflicts, more }: Conflicts, output: Output, sh
   ]
 }
 
-/** What a resolution writes, beside what the object said before the sides parted. */
+/** What a resolution would write, beside what the object said before the sides parted. */
 export const writtenLines = (conflict: Conflict, { winner, value }: Chosen, output: Output): string[] => [
-  `Written    ${plain(conflict.class)} ${plain(conflict.object)}, ${pathWords(conflict.path)}`,
+  `Would write ${plain(conflict.class)} ${plain(conflict.object)}, ${pathWords(conflict.path)}`,
   ...('value' in winner && conflict.omitted === true
     ? indented(linesOfValue(value))
     : valueLines(value, conflict, output)),

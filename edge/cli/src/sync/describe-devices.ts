@@ -29,10 +29,10 @@ const rowOf = (device: DeviceSync, output: Output, now: number): string[] => [
 ]
 
 const leaderLine = ({ leader, devices }: SyncStatus, now: number): string => {
-  if (leader === null) return 'Leader     none: nothing that one machine alone may send waits'
+  if (leader === null) return 'Leader     none, and none is needed'
   const name = devices.find(({ device_id }) => device_id === leader.device_id)?.name
   const who = name === undefined ? leader.device_id : `${plain(name)} (${leader.device_id})`
-  return `Leader     ${who}, its lease ends ${relativeTo(leader.expires_at / 1000, now)}`
+  return `Leader     ${who}, its lease ends ${relativeTo(leader.expires_at / 1000, now)}: it alone sends what one machine at a time may`
 }
 
 /** What the codes of devices mean, each once. */

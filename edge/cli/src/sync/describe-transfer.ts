@@ -1,3 +1,4 @@
+import { lifePath } from '@lenserfight/schemas'
 import { type Output, plain, tableOf } from '../output.ts'
 import type { Pulled, Pushed, Waiting } from './answers.ts'
 
@@ -6,7 +7,8 @@ const counted = (count: number, one: string): string => `${count} ${count === 1 
 /** What a pull brought. */
 export const pulledLine = ({ rows, objects, done }: Pulled, { good, bad }: Output): string => {
   const what = rows === 0 ? 'nothing new' : `${counted(rows, 'change')} of ${counted(objects, 'object')}`
-  return done ? `${good('pulled')}: ${what}.` : `${bad('not all')}: ${what}, and there is more to come.`
+  if (done) return `${good('pulled')}: ${what}.`
+  return rows === 0 ? `${bad('pulled nothing')}.` : `${bad('not all')}: ${what}, and there may be more.`
 }
 
 /** What became of the edits that waited. */
@@ -32,7 +34,7 @@ export const waitingLines = (entries: readonly Waiting[]): string[] => {
         plain(each.class),
         plain(each.object),
         String(each.bytes),
-        plain(each.paths.join(', ')),
+        plain(each.paths.map((path) => (path === lifePath ? 'whether it exists' : path)).join(', ')),
       ]),
     ]),
     'Nothing was sent: it is a dry run.',

@@ -7,7 +7,14 @@ const minutes = (count: number): number => now - count * 60_000
 const moment = { now, since: minutes(60) }
 const well: SyncReport = syncReportOf({
   ...{ gateway_status: 'connected', code: null, epoch: 1, pending: 0, oldest_at: null, in_flight: 0, set_aside: [] },
-  ...{ conflicts: 0, cursors: {}, diverged: [], leader: { held: false, waiting: false }, last_push_at: null },
+  ...{
+    conflicts: 0,
+    beside: 0,
+    cursors: {},
+    diverged: [],
+    leader: { held: false, waiting: false },
+    last_push_at: null,
+  },
   ...{ last_pull_at: now - 5_000, last_code: null },
 })
 const judge = (members: Partial<SyncReport>, at = moment) => judgeSync({ ...well, ...members }, at)

@@ -25,6 +25,8 @@ export const SyncReport = Type.Object({
     }),
   ),
   conflicts: Type.Number(),
+  /** Paths with a write that is not read, made at the same time as the one that is. */
+  beside: Type.Number(),
   /** Classes whose objects differ from the gateway's although all was pulled. */
   diverged: Type.Array(Type.String()),
   /** Of what one machine alone may send: whether this is it, and whether edits wait until it is. */

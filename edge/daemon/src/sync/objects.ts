@@ -8,7 +8,7 @@ import {
   objectClassOf,
   objectIdPattern,
 } from '@lenserfight/schemas'
-import { type Change, isTooLarge, type Json, type ObjectName, read } from '@lenserfight/sync'
+import { type Change, isTooLarge, type Json, type ObjectName, partsOf, read } from '@lenserfight/sync'
 import type { SyncTables } from './tables.ts'
 import { discarded, edited } from './transitions.ts'
 import { isPending, type Kept } from './types.ts'
@@ -42,7 +42,7 @@ export interface Objects {
 export type ObjectView = ReturnType<typeof viewOf>
 
 const viewOf = ({ record, entries }: Kept) => {
-  const { alive, paths, conflicts, editedWhileDeleted } = read(record.class, record.local)
+  const { alive, paths, conflicts, beside, editedWhileDeleted } = read(record.class, record.local)
   return {
     class: record.class,
     object: record.object,
@@ -50,6 +50,11 @@ const viewOf = ({ record, entries }: Kept) => {
     alive,
     paths,
     conflicts: conflicts.map(({ path, sides }) => ({ path, sides })),
+    /** Written at the same time as what is read, by who had not seen it: it stands until the path is written anew. */
+    beside: Object.entries(beside).map(([path, writes]) => ({
+      path,
+      writes: writes.map((write) => ({ ...write, device_id: partsOf(write.actor).deviceId })),
+    })),
     edited_while_deleted: editedWhileDeleted,
     /** Edits that have no result yet. */
     pending: entries.filter(isPending).length,
@@ -59,7 +64,7 @@ const viewOf = ({ record, entries }: Kept) => {
 }
 const nothingOf = ({ class: className, object }: ObjectName, now: number): ObjectView => ({
   ...{ class: className, object, authority: objectClassOf(className)?.authority ?? null, alive: false, paths: {} },
-  ...{ conflicts: [], edited_while_deleted: [], pending: 0, set_aside: null, changed_at: now },
+  ...{ conflicts: [], beside: [], edited_while_deleted: [], pending: 0, set_aside: null, changed_at: now },
 })
 
 /** SC-5, SB-4: the first of the walls that each refuse alone what an edge may not write. */

@@ -256,7 +256,7 @@ test.serial(
     for (const { settle } of [a, b]) await settle()
     // What a bug or a broken disk may do to what this machine believes.
     b.store.run(`DELETE FROM objects WHERE object = 'writer'`)
-    b.store.run(`INSERT INTO objects SELECT class, 'ghost', local, confirmed, digest, alive, conflicts, incarnation, link, rebase,
+    b.store.run(`INSERT INTO objects SELECT class, 'ghost', local, confirmed, digest, alive, conflicts, beside, incarnation, link, rebase,
     rebased_at, seen, not_before, refused_code, refused_detail, refused_at, changed_at FROM objects WHERE object = 'reviewer'`)
     a.objects.set(reviewer, { name: 'Reader' })
     await a.settle()

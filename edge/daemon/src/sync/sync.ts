@@ -186,6 +186,7 @@ export const createSync = (options: SyncOptions): Sync => {
         ...{ gateway_status: code === null ? 'connected' : 'degraded', code, epoch: tables.fact('epoch') ?? null },
         ...{ pending: count, oldest_at: oldestAt, in_flight: tables.countUnderWay(), set_aside: tables.setAside() },
         conflicts: tables.countConflicts(),
+        beside: tables.countBeside(),
         cursors: Object.fromEntries(tables.cursors().map(({ class: name, after }) => [name, after])),
         ...{ diverged: diverged(), leader: leader.status() },
         last_push_at: tables.fact('last_push_at') ?? null,

@@ -72,6 +72,7 @@ export interface Listed extends ObjectName {
   readonly pending: number
   readonly set_aside: string | null
   readonly conflicts: number
+  readonly beside: number
   readonly changed_at: number
 }
 
@@ -115,14 +116,14 @@ export const createSyncTables = (store: Store) => {
 
   const putRecord = (record: ObjectRecord): void => {
     const { class: className, object, local, confirmed, setAside } = record
-    const { alive, conflicts } = read(className, local)
+    const { alive, conflicts, beside } = read(className, local)
     store.run(
-      `INSERT INTO objects (class, object, local, confirmed, digest, alive, conflicts, incarnation, link, rebase, rebased_at,
-                            not_before, refused_code, refused_detail, refused_at, changed_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO objects (class, object, local, confirmed, digest, alive, conflicts, beside, incarnation, link, rebase,
+                            rebased_at, not_before, refused_code, refused_detail, refused_at, changed_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
        ON CONFLICT (class, object) DO UPDATE SET local = excluded.local, confirmed = excluded.confirmed,
          digest = excluded.digest, alive = excluded.alive, conflicts = excluded.conflicts,
-         incarnation = excluded.incarnation, link = excluded.link, rebase = excluded.rebase,
+         beside = excluded.beside, incarnation = excluded.incarnation, link = excluded.link, rebase = excluded.rebase,
          rebased_at = excluded.rebased_at, not_before = excluded.not_before, refused_code = excluded.refused_code,
          refused_detail = excluded.refused_detail, refused_at = excluded.refused_at, changed_at = excluded.changed_at`,
       ...[
@@ -132,7 +133,8 @@ export const createSyncTables = (store: Store) => {
         confirmed && canonicalize(confirmed),
         confirmed && digestOf(confirmed),
       ],
-      ...[alive ? 1 : 0, conflicts.length, record.incarnation, record.link, record.isRebasing ? 1 : 0],
+      ...[alive ? 1 : 0, conflicts.length, Object.keys(beside).length],
+      ...[record.incarnation, record.link, record.isRebasing ? 1 : 0],
       ...[record.rebasedAt, record.notBefore, setAside?.code ?? null, setAside?.detail ?? null, setAside?.at ?? null],
       record.changedAt,
     )
@@ -188,7 +190,7 @@ export const createSyncTables = (store: Store) => {
     list: (which: { class?: string | undefined; deleted: boolean; after: ObjectName }, limit: number): Listed[] =>
       store
         .all<Row>(
-          `SELECT o.class, o.object, o.alive, o.refused_code, o.conflicts, o.changed_at,
+          `SELECT o.class, o.object, o.alive, o.refused_code, o.conflicts, o.beside, o.changed_at,
                   (SELECT count(*) FROM sync_outbox e
                     WHERE e.class = o.class AND e.object = o.object AND e.applied = 0) AS pending
              FROM objects o
@@ -199,7 +201,7 @@ export const createSyncTables = (store: Store) => {
         .map((row) => ({
           ...{ class: String(row.class), object: String(row.object), alive: row.alive === 1 },
           ...{ pending: Number(row.pending), set_aside: row.refused_code as string | null },
-          ...{ conflicts: Number(row.conflicts), changed_at: Number(row.changed_at) },
+          ...{ conflicts: Number(row.conflicts), beside: Number(row.beside), changed_at: Number(row.changed_at) },
         })),
     setAside: () =>
       store.all<{ class: string; object: string; code: string; detail: string | null; at: number }>(
@@ -210,6 +212,10 @@ export const createSyncTables = (store: Store) => {
       store.get<{ n: number }>('SELECT count(*) AS n FROM objects WHERE refused_code IS NOT NULL')?.n ?? 0,
     countConflicts: (): number =>
       store.get<{ n: number }>('SELECT coalesce(sum(conflicts), 0) AS n FROM objects WHERE conflicts > 0')?.n ?? 0,
+
+    /** Paths that another machine wrote at the same time as the one that is read, and nobody since. */
+    countBeside: (): number =>
+      store.get<{ n: number }>('SELECT coalesce(sum(beside), 0) AS n FROM objects WHERE beside > 0')?.n ?? 0,
 
     pending: (): PendingEdits => {
       const row = store.get<{ n: number; bytes: number; at: number | null }>(
