@@ -11,7 +11,9 @@ BEGIN
   RETURN coalesce((
     SELECT min(w.prev) FROM devices.sync_watermarks w
      WHERE w.lenser_id = p_lenser AND w.epoch = (SELECT max(e.epoch) FROM devices.epochs e)
-       AND devices.fn_sync_keeps(w.pulled_at, interval '0')), p_head);
+       AND devices.fn_sync_keeps(w.pulled_at, interval '0')
+       -- A revoked one never comes back.
+       AND NOT EXISTS (SELECT FROM devices.registered_devices d WHERE d.id = w.device_id AND d.trust_level = 'revoked')), p_head);
 END
 $$;
 

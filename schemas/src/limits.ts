@@ -138,6 +138,8 @@ export const limits = {
   objectDepth: 16,
   /** Writers that one object's clock may name, the gateway's own not counted; and writes beside each other at one path. */
   clockActors: 64,
+  /** Of these, incarnations of one device: none keeps the others of its account out of an object. */
+  incarnationsPerObject: 16,
   writesPerPath: 32,
   /** Objects of one account, dead ones included until they are purged. */
   objectsPerLenser: 20_000,

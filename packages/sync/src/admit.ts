@@ -1,5 +1,5 @@
-import { lifePath, type ReasonCode } from '@lenserfight/schemas'
-import { countOf, covers } from './clock.ts'
+import { lifePath, limits, type ReasonCode } from '@lenserfight/schemas'
+import { countOf, covers, partsOf } from './clock.ts'
 import type { Clock, Delta, ObjectState } from './types.ts'
 
 /** What is known of an object where a delta arrives, under the object's lock. */
@@ -20,16 +20,24 @@ export interface Known {
 export type Admission =
   | 'admitted'
   | 'duplicate'
-  | Extract<ReasonCode, 'clock_reused' | 'out_of_order' | 'clock_ahead' | 'invalid_object'>
+  | Extract<ReasonCode, 'clock_reused' | 'out_of_order' | 'clock_ahead' | 'invalid_object' | 'object_too_large'>
 
 /** Whether an edit has seen whatever else of its own actor stands there. */
 const hasSeenOwn = ({ paths }: Known, { actor, clock }: Delta): boolean =>
   Object.values(paths).every((writes) => writes.every((write) => write.actor !== actor || covers(clock, write.clock)))
 
+/** Whether an edit makes its device one writer more of the object than one device may be. */
+const isOneWriterTooMany = ({ clock }: Known, { actor }: Delta): boolean => {
+  if (Object.hasOwn(clock, actor)) return false
+  const { deviceId } = partsOf(actor)
+  const own = Object.keys(clock).filter((each) => partsOf(each).deviceId === deviceId)
+  return own.length >= limits.incarnationsPerObject
+}
+
 /**
  * Whether a delta may be merged (rule 7). Nobody inflates a clock, and no clock claims what was not seen. An edit that does not
  * say whether its object exists (rule 5), or does not count itself, is none; nor is one that has not seen what its own actor wrote:
- * so an actor has one write at a path at most, and no path more than there are actors.
+ * so an actor has one write at a path at most, and no path more than there are actors. No device fills an object's clock alone.
  * @param link of the delta, by `linkOf`
  */
 export const admit = (known: Known, delta: Delta, link: string): Admission => {
@@ -43,5 +51,6 @@ export const admit = (known: Known, delta: Delta, link: string): Admission => {
     ([actor, count]) => actor !== delta.actor && count > countOf(known.clock, actor),
   )
   if (isAhead) return 'clock_ahead'
-  return hasSeenOwn(known, delta) ? 'admitted' : 'invalid_object'
+  if (!hasSeenOwn(known, delta)) return 'invalid_object'
+  return isOneWriterTooMany(known, delta) ? 'object_too_large' : 'admitted'
 }

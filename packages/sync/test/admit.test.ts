@@ -1,3 +1,4 @@
+import { limits } from '@lenserfight/schemas'
 import test from 'ava'
 import { admit, apply, emptyState, type Known, linkOf, stateOf } from '../src/index.ts'
 import { a, after, agent, b, chain, must } from './_objects.ts'
@@ -93,4 +94,17 @@ test('rule 8: what is merged again changes nothing', (t) => {
   const state = after(agent, [[a, { name: 'A' }]])
   t.deepEqual(apply(state, must(agent, emptyState, a, { name: 'A' })), state)
   t.deepEqual(apply(emptyState, first), stateOf(first))
+})
+
+test('object_too_large: no device fills an object’s clock with incarnations of its own', (t) => {
+  const [device] = a.split('~')
+  const own = (count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, n) => [`${device}~${n + 100}`, 1]))
+  const admitted = (actor: string, clock: Record<string, number>) => {
+    const delta = must(agent, { clock, paths: {} }, actor, { name: 'x' })
+    return admit({ clock, paths: {}, link: null }, delta, linkOf(delta))
+  }
+  t.is(admitted(a, own(limits.incarnationsPerObject - 1)), 'admitted')
+  t.is(admitted(a, own(limits.incarnationsPerObject)), 'object_too_large')
+  t.is(admitted(b, own(limits.incarnationsPerObject)), 'admitted', 'another device of the account')
 })

@@ -218,6 +218,25 @@ test.serial('a device that was silent for 90 days holds up nothing, and reads ev
   t.deepEqual(absent.digests(agents), await stored(feed.lenser, agents))
 })
 
+test.serial('a device that is revoked holds up nothing, and does not come back', async (t) => {
+  const feed = await createFeed()
+  const [present, gone] = [new Replica(await feed.addDevice()), new Replica(await feed.addDevice())]
+  await feed.write('one')
+  await gone.pullAll()
+  const settle = async () => {
+    for (let n = 0; n < 2; n += 1) await present.pullAll()
+    await feed.compact()
+  }
+  await feed.write('one')
+  await settle()
+  t.is((await feed.changes()).length, 2, 'it may still come for it')
+  await world().owner.query(`UPDATE devices.registered_devices SET trust_level = 'revoked' WHERE id = $1`, [
+    gone.device,
+  ])
+  await settle()
+  t.is((await feed.changes()).length, 1)
+})
+
 test.serial('a whole reading that takes several pages goes on, though it began below the floor', async (t) => {
   const feed = await createFeed()
   const first = new Replica(await feed.addDevice())
