@@ -78,6 +78,9 @@ test('rule 10: a delete beside an edit is told, whichever of both is read; a con
   const steps = after(workflow, [[a, { 'step/s/body': 'old' }]])
   const parted = both(workflow, steps, { 'step/s/body': 'a' }, { 'step/s/body': 'b' }).merged
   t.deepEqual([read(workflow.class, parted).conflicts.length, read(workflow.class, parted).beside], [1, {}])
+  const pasts = [1, 2].map((n) => apply(emptyState, must(agent, emptyState, actorOf(deviceA, n), { name: `${n}` })))
+  const told = read(agent.class, pasts.reduce(join))
+  t.deepEqual([told.conflicts.map(({ path }) => path), told.beside], [['name'], {}], 'of one device it is a conflict')
 })
 
 test('rule 3: a write that has seen another is read, whichever device made it', (t) => {
