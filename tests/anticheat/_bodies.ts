@@ -1,5 +1,5 @@
 import { encodeKey, generateKeyPair, newUuidV7 } from '@lenserfight/envelope'
-import { kindsOf } from '@lenserfight/schemas'
+import { type KindName, kinds, kindsOf } from '@lenserfight/schemas'
 import type { InKind } from './_roads.ts'
 import { attestationOf, hashOf, heartbeatOf, nobodys, type Party, runStartOf } from './_scene.ts'
 import type { Said } from './_seal.ts'
@@ -23,10 +23,26 @@ export const ingressBodies = (party: Party, run: string): Record<InKind, Said> =
   },
   lifecycle: { kind: 'lifecycle', event: 'start', daemon_version: '0.1.0', at: Date.now() },
   canary: { kind: 'canary', sent_at: Date.now() },
+  sync_push: {
+    kind: 'sync_push',
+    epoch: 1,
+    entries: [
+      {
+        ...{ class: 'agent_config', object: 'reviewer', incarnation: 1, prev: null },
+        ...{ clock: { [`${party.device.kid}~1`]: 1 }, paths: { $life: true, name: 'Reviewer' } },
+      },
+    ],
+  },
+  sync_pull: {
+    kind: 'sync_pull',
+    epoch: null,
+    cursors: { agent_config: 0 },
+    report: { pending: 0, set_aside: 0, diverged: [] },
+  },
 })
 
 const device_id = nobodys()
-/** One request of each kind of the ask door; what they ask for is nobody's, so that asking changes nothing. */
+/** One request of each kind that sessions make at the ask door; what they ask for is nobody's, so that asking changes nothing. */
 const requests: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   login: { public_key: key(), token: `${'a'.repeat(16)}.b.c` },
   register: { name: newUuidV7(), device_type: 'ci', os: 'linux', public_key: key(), capabilities: [] },
@@ -44,5 +60,11 @@ const requests: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   session_revoke: { session: nobodys() },
   api_key_create: { name: newUuidV7(), public_key: key(), may_approve: false, expires_in_days: 1 },
   audit_verify: { chain_kind: 'gateway' },
+  sync_resolve: { conflict_id: nobodys(), sides_digest: hashOf(1), winner: { base: true } },
+  sync_undo: { resolution_id: nobodys() },
 }
-export const askBodies = (): Said[] => kindsOf('ask').map((kind) => ({ kind, ...requests[kind] }))
+const isOfSession = (kind: KindName): boolean => (kinds[kind].signers as readonly string[]).includes('session')
+export const askBodies = (): Said[] =>
+  kindsOf('ask')
+    .filter(isOfSession)
+    .map((kind) => ({ kind, ...requests[kind] }))

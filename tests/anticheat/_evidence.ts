@@ -38,7 +38,11 @@ export const effectsOn = async (db: OwnerDatabase, kid: string): Promise<unknown
     `SELECT to_jsonb(d) AS device,
             (SELECT count(*)::int FROM devices.heartbeats h WHERE h.device_id = d.id) AS heartbeats,
             (SELECT count(*)::int FROM devices.operations o WHERE o.kid = d.id) AS operations,
-            (SELECT count(*)::int FROM devices.counters c WHERE c.device_id = d.id) AS counted
+            (SELECT count(*)::int FROM devices.counters c WHERE c.device_id = d.id) AS counted,
+            (SELECT count(*)::int FROM devices.sync_outbox s WHERE s.device_id = d.id) AS edits,
+            (SELECT md5(string_agg(o.state::text, '' ORDER BY o.class, o.object)) FROM devices.sync_objects o
+              WHERE o.lenser_id = d.lenser_id AND o.class = 'agent_config') AS objects,
+            (SELECT count(*)::int FROM devices.sync_watermarks w WHERE w.device_id = d.id) AS pulled
        FROM devices.registered_devices d WHERE d.id = $1`,
     [kid],
   )

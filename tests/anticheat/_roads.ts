@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connectEdge, type EdgeBus, verifyGatewayMessage, verifyKeyList } from '@lenserfight/bus'
-import { call, createPool, type Pool } from '@lenserfight/db'
+import { call, createPool, type Pool, withTransaction } from '@lenserfight/db'
+import { readEnvelope } from '@lenserfight/envelope'
 import type { Stack } from '@lenserfight/local/stack'
 import { createLogger } from '@lenserfight/runtime'
 import {
@@ -12,7 +13,9 @@ import {
   nilUuid,
   okSubject,
   type ReasonCode,
+  type SyncEntry,
 } from '@lenserfight/schemas'
+import { decideMerge, type Opened } from '@lenserfight/sync-applier'
 import type { Signatory, TestDatabase } from '@lenserfight/testkit'
 import { connectWorker } from '@lenserfight/testkit/raw-edge'
 import { type Forgery, type Said, type Sealed, seal } from './_seal.ts'
@@ -50,6 +53,8 @@ export const appliers = {
   run_withdraw: { role: 'ltg_trust_evaluator', name: 'execution.fn_run_withdraw' },
   tool_invocation: { role: 'ltg_trust_evaluator', name: 'agents.fn_record_tool_invocation' },
   attestation: { role: 'ltg_trust_evaluator', name: 'execution.fn_record_execution_attestation' },
+  sync_push: { role: 'ltg_sync_applier', name: 'devices.fn_sync_push' },
+  sync_pull: { role: 'ltg_sync_applier', name: 'devices.fn_sync_pull' },
 } as const satisfies Partial<Record<KindName, { role: string; name: string }>>
 export type InKind = keyof typeof appliers
 
@@ -94,12 +99,31 @@ export const claimAs = async (
   return row?.fn_claim_ingress[0] ?? 'nothing'
 }
 
+const entriesIn = (text: string | undefined): readonly SyncEntry[] => {
+  const read = readEnvelope(text ?? '')
+  return read.ok && Array.isArray(read.envelope.body.entries) ? read.envelope.body.entries : []
+}
+/** Pushes are opened, merged and kept in one transaction: what the database keeps it judges by the envelopes' own bytes. */
+const pushAs = (pool: Pool, texts: readonly string[]) =>
+  withTransaction(pool, async (connection) => {
+    const [row] = await call<{ fn_sync_open: Opened }>(connection, 'devices.fn_sync_open', [texts])
+    const merged = decideMerge(row?.fn_sync_open as Opened, (idx) => entriesIn(texts[idx - 1]))
+    const rows = await call<{ idx: number | null; outcome: Outcome }>(connection, 'devices.fn_sync_push', [
+      texts,
+      merged,
+    ])
+    return rows.flatMap(({ idx, outcome }) => (idx === null ? [] : [{ idx, outcome }]))
+  })
+
 /** Applies envelopes of one kind with the applying worker's role, which need not have looked at them. */
 export const applyAs = async (roles: Roles, kind: InKind, texts: readonly string[]): Promise<Outcome[]> => {
   const { role, name } = appliers[kind]
   // A registrar that lies says of every rotation that it found its proof good.
   const besides = kind === 'rotate' ? [texts.map(() => null)] : []
-  const rows = await call<{ idx: number; outcome: Outcome }>(roles.pool(role), name, [texts, ...besides])
+  const rows =
+    kind === 'sync_push'
+      ? await pushAs(roles.pool(role), texts)
+      : await call<{ idx: number; outcome: Outcome }>(roles.pool(role), name, [texts, ...besides])
   return rows.toSorted((a, b) => a.idx - b.idx).map(({ outcome }) => outcome)
 }
 
@@ -133,6 +157,8 @@ const createEars = (stack: Stack) => {
     const includePublicKey = lenser === nilUuid
     const bus = await connectEdge({ url, gatewayId, kid, lenser, key: keys.privateKey, includePublicKey })
     bus.onMessage(({ subject, bytes }) => {
+      // That there is something to pull is said of nothing that was sent.
+      if (subject.endsWith('.change')) return
       const kind = subject.endsWith('.receipt') ? ('receipt' as const) : ('answer' as const)
       const body = verifyGatewayMessage(bytes, list, { kind, use: kind, to: kid, now: Date.now() })
       for (const outcome of 'items' in body ? body.items : [body]) note(outcome as Outcome)

@@ -48,11 +48,15 @@ test('mistake 2: nothing that anybody may execute takes a flag, a fact, a level 
 test('mistake 1: what applies an envelope takes its bytes, and nothing beside them that it stores', async (t) => {
   const withBytes = (await granted()).filter(({ parameters }) => parameters.some((name) => /^p_envelopes?$/.test(name)))
   const batches = withBytes.filter(({ parameters }) => parameters.includes('p_envelopes')).map(({ name }) => name)
-  t.deepEqual(batches, kindsIn.map((kind) => appliers[kind].name as string).toSorted(), 'each kind’s, and no other')
+  // A push is opened first, which keeps nothing.
+  const expected = [...kindsIn.map((kind) => appliers[kind].name as string), 'devices.fn_sync_open'].toSorted()
+  t.deepEqual(batches, expected, 'each kind’s, and no other')
   const beside = withBytes.filter(({ parameters }) => parameters.length > 1)
   t.deepEqual(beside, [
     // Under which of the keys on record the registrar found the proof good: compared, never stored.
     { name: 'devices.fn_device_rotate', parameters: ['p_envelopes', 'p_keys'] },
+    // What the sync-applier merged: held to the envelopes' bytes and to what was stored, by the database.
+    { name: 'devices.fn_sync_push', parameters: ['p_envelopes', 'p_merged'] },
     // What the registrar read in the token, which the database cannot check.
     { name: 'lensers.fn_session_login', parameters: ['p_envelope', 'p_token'] },
   ])
