@@ -1,4 +1,5 @@
 import { canonicalize } from '@lenserfight/envelope'
+import { limits } from '@lenserfight/schemas'
 import {
   actorOf,
   type Conflict,
@@ -63,15 +64,21 @@ test('rule 7: no device puts more than one write of an incarnation beside each o
   t.is(state?.paths[body]?.length, 1)
 })
 
-test('object_too_large: no more writes stand beside each other at a path than may', async (t) => {
+test('object_too_large: no more writes stand beside each other at a path than may, nor incarnations of one device in a clock', async (t) => {
   const machine = await world.addMachine()
-  const entries = Array.from({ length: 34 }, (_, n) =>
-    series(machine, flow, n + 1, [{ paths: { [body]: `${n}` } }]),
-  ).flat()
-  t.deepEqual(codesOf(await world.push(machine, entries)), [
-    ...Array(32).fill('applied'),
-    ...Array(2).fill('object_too_large'),
+  const [second, third] = [await world.addMachine(machine.device.lenser), await world.addMachine(machine.device.lenser)]
+  const incarnations = (of: Machine, count: number) =>
+    Array.from({ length: count }, (_, n) =>
+      series(of, flow, n + 1, [{ paths: { [body]: `${of.device.id} ${n}` } }]),
+    ).flat()
+  const most = limits.incarnationsPerObject
+  t.deepEqual(codesOf(await world.push(machine, incarnations(machine, most + 1))), [
+    ...Array(most).fill('applied'),
+    'object_too_large',
   ])
+  t.deepEqual(codesOf(await world.push(second, incarnations(second, most))), Array(most).fill('applied'))
+  t.is(2 * most, limits.writesPerPath)
+  t.deepEqual(codesOf(await world.push(third, incarnations(third, 1))), ['object_too_large'])
   // Who has seen them all writes over them.
   const state = (await world.stored(machine.device.lenser, flow)) as ObjectState
   const other = await world.addMachine(machine.device.lenser)
