@@ -59,7 +59,17 @@ export class Edge {
     const list = verifyKeyList(stack.gatewayKeys.list, stack.descriptor)
     nc.subscribe('ltg.v1.out.>', {
       callback: (_, { subject, data }) => {
-        const [, , , , to, kind] = subject.split('.') as [string, string, string, string, string, Reply['kind']]
+        const [, , , , to, name] = subject.split('.') as [
+          string,
+          string,
+          string,
+          string,
+          string,
+          Reply['kind'] | 'change',
+        ]
+        // That there is something to pull is said of nothing that was sent.
+        if (name === 'change') return
+        const kind = name
         const body = verifyGatewayMessage(data, list, { kind, use: kind, to, now: Date.now() })
         for (const item of 'items' in body ? body.items : [body]) this.#note({ ...item, kind, to } as Reply)
       },
